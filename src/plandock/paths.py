@@ -1,0 +1,89 @@
+"""Where plandock keeps things.  Standard library only: the hook imports this.
+
+Layout (shared/design.md, section 4): ``$XDG_STATE_HOME/plandock`` holds the store, the runs'
+folders and the hook's marks; ``$XDG_CONFIG_HOME/plandock`` holds the user's own settings.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+
+def home() -> Path:
+    """The user's home folder (``$HOME``, else the password database's)."""
+    return Path(os.path.expanduser("~"))
+
+
+def _base(variable: str, default: str) -> Path:
+    value = os.environ.get(variable, "")
+    # The XDG specification: a relative value must be ignored.
+    return Path(value) if value.startswith("/") else home() / default
+
+
+def state_dir() -> Path:
+    """``$XDG_STATE_HOME/plandock``; not created here."""
+    return _base("XDG_STATE_HOME", ".local/state") / "plandock"
+
+
+def config_dir() -> Path:
+    """``$XDG_CONFIG_HOME/plandock``; not created here."""
+    return _base("XDG_CONFIG_HOME", ".config") / "plandock"
+
+
+def cache_dir() -> Path:
+    """``$XDG_CACHE_HOME/plandock`` (downloaded CLI packages); not created here."""
+    return _base("XDG_CACHE_HOME", ".cache") / "plandock"
+
+
+def make_private(folder: Path) -> Path:
+    """Create ``folder`` (and the state folder above it) readable by its owner alone."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def store_file() -> Path:
+    """The SQLite database with every run."""
+    return state_dir() / "plandock.db"
+
+
+def run_dir(run_id: str) -> Path:
+    """The folder of one run: plan.md, conversation.jsonl, events.jsonl, supervisor.log …"""
+    return state_dir() / "runs" / run_id
+
+
+def latch_dir() -> Path:
+    """One file per session whose tool calls are to be looked at; names are session ids."""
+    return state_dir() / "latch"
+
+
+def proposal_dir() -> Path:
+    """One file per session that has a plan proposed and undecided."""
+    return state_dir() / "proposed"
+
+
+def note_dir() -> Path:
+    """One file per session whose next prompt is to carry a note for the model."""
+    return state_dir() / "note"
+
+
+def hook_launcher() -> Path:
+    """The small shell program that the wired hook commands call; written by ``init``."""
+    return state_dir() / "hook"
+
+
+def claude_config_dir() -> Path:
+    """Claude Code's own folder: ``$CLAUDE_CONFIG_DIR`` or ``~/.claude``."""
+    value = os.environ.get("CLAUDE_CONFIG_DIR", "")
+    return Path(value) if value else home() / ".claude"
+
+
+def project_key(directory: str) -> str:
+    """The folder name under ``projects/`` that Claude Code uses for a working directory.
+
+    Every character outside ``[A-Za-z0-9]`` becomes ``-`` (shared facts, section 3, measured).
+    JavaScript counts UTF-16 units, so a character beyond the basic plane becomes two dashes.
+    """
+    wide = "".join(c if ord(c) < 0x10000 else c + "\ufffd" for c in directory)
+    return re.sub(r"[^A-Za-z0-9]", "-", wide)

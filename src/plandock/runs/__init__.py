@@ -1,0 +1,1 @@
+"""Runs: what one is (model) and where they are kept (store)."""

@@ -1,0 +1,195 @@
+"""What a run is: its states, the moves between them, and its JSON form.
+
+The JSON keys, the states and their names are the outside contract (shared/design.md, section 4).
+Standard library only: the hook imports this.
+"""
+
+from __future__ import annotations
+
+import enum
+import secrets
+import time
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, NewType
+
+RunId = NewType("RunId", str)
+
+# No vowels (no accidental words) and nothing that reads like something else (0/o, 1/i/l).
+_SPEAKABLE = "23456789bcdfghjkmnpqrstvwxz"
+
+
+class State(enum.StrEnum):
+    """Where a run stands."""
+
+    QUEUED = "queued"
+    STAGING = "staging"
+    RUNNING = "running"
+    HARVESTING = "harvesting"
+    WAITING = "waiting"
+    DONE = "done"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+    @property
+    def final(self) -> bool:
+        """Whether the run goes no further by itself."""
+        return self in FINAL
+
+
+FINAL = frozenset({State.DONE, State.FAILED, State.STOPPED})
+
+# Every move that the store will make; anything else is a bug and is refused.  `resume` is the
+# only way out of a final state, and never out of `done`.
+MOVES: dict[State, frozenset[State]] = {
+    State.QUEUED: frozenset({State.STAGING, State.WAITING, State.FAILED, State.STOPPED}),
+    State.STAGING: frozenset(
+        {State.RUNNING, State.QUEUED, State.WAITING, State.FAILED, State.STOPPED}
+    ),
+    State.RUNNING: frozenset({State.HARVESTING, State.WAITING, State.FAILED, State.STOPPED}),
+    State.HARVESTING: frozenset({State.DONE, State.WAITING, State.FAILED, State.STOPPED}),
+    State.WAITING: frozenset(
+        {
+            State.QUEUED,
+            State.STAGING,
+            State.RUNNING,
+            State.HARVESTING,
+            State.FAILED,
+            State.STOPPED,
+        }
+    ),
+    State.DONE: frozenset(),
+    State.FAILED: frozenset({State.QUEUED}),
+    State.STOPPED: frozenset({State.QUEUED}),
+}
+
+
+def new_run_id() -> RunId:
+    """A short id that can be said aloud, such as ``r7k2``; the store refuses a taken one."""
+    return RunId("r" + "".join(secrets.choice(_SPEAKABLE) for _ in range(3)))
+
+
+def utc_now() -> str:
+    """The time now, RFC 3339 in UTC, to the millisecond."""
+    return utc_time(time.time())
+
+
+def utc_time(seconds: float) -> str:
+    """Unix time in seconds as RFC 3339 in UTC, to the millisecond."""
+    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return f"{whole}.{int(seconds * 1000) % 1000:03d}Z"
+
+
+@dataclass
+class Billing:
+    """Who pays for a run, in the CLI's own words."""
+
+    source: str = ""  # subscription | api-key | "" while it is not known yet
+    api_key_source: str = ""  # `apiKeySource` of the CLI's init message
+    subscription: str = ""  # `subscriptionType`: max, pro, team …
+
+
+@dataclass
+class Usage:
+    """Tokens as the CLI counted them; the cost is what an API key would have paid, in USD."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cost_usd_equivalent: float = 0.0
+
+
+@dataclass
+class Run:
+    """One plan being carried out."""
+
+    id: RunId
+    state: State = State.QUEUED
+    reason: str = ""
+    repo: str = ""
+    cwd: str = ""
+    branch: str = ""
+    base: str = ""
+    snapshot: str = ""
+    head: str = ""
+    commits: int = 0
+    plan_title: str = ""
+    session_id: str = ""
+    box_session_id: str = ""
+    engine: str = ""
+    image: str = ""
+    cli_version: str = ""
+    billing: Billing = field(default_factory=Billing)
+    created_at: str = ""
+    started_at: str = ""
+    ended_at: str = ""
+    waiting_until: str = ""
+    turns: int = 0
+    usage: Usage = field(default_factory=Usage)
+    denied: list[dict[str, Any]] = field(default_factory=list)
+    flagged_files: list[str] = field(default_factory=list)
+    # Additions to the contract, free to grow.
+    trigger: str = ""  # accepted | cleared | manual
+    permission_mode: str = ""
+    transcript: str = ""
+    config_dir: str = ""  # Claude Code's folder at acceptance
+    claude: str = ""  # the host's CLI binary
+    model: str = ""
+    fresh: bool = False  # a new conversation from the plan, no transcript to fork
+    upstream: str = ""  # the stand-in's address where one was used, else ""
+    message: str = ""  # why it failed or waits, for people
+    hint: str = ""
+    exit_code: int = 0  # what `wait` answers for a final state
+    stop_requested: bool = False
+    outcome: str = ""  # the agent's closing words
+    notes: list[str] = field(default_factory=list)
+    egress: list[dict[str, Any]] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)  # frozen at hand-off
+    handoff_key: str = ""
+    supervisor_pid: int = 0
+    supervisor_started: str = ""  # kernel start time, so that a reused pid is not taken for it
+    step: str = ""  # the last step the supervisor began
+    volumes: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """The contract's JSON object; empty times and names are ``null``."""
+        data = asdict(self)
+        data["state"] = str(self.state)
+        for name in _INTERNAL:
+            del data[name]
+        for name in _NULLABLE:
+            if data[name] == "":
+                data[name] = None
+        return data
+
+    def to_record(self) -> dict[str, Any]:
+        """Everything, for the store."""
+        data = asdict(self)
+        data["state"] = str(self.state)
+        return data
+
+    @classmethod
+    def from_record(cls, data: dict[str, Any]) -> Run:
+        """The run of a stored record; keys that this version does not know are passed over."""
+        known = {f.name for f in fields(cls)}
+        kept = {k: v for k, v in data.items() if k in known}
+        kept["state"] = State(kept["state"])
+        kept["billing"] = Billing(**kept.get("billing", {}))
+        kept["usage"] = Usage(**kept.get("usage", {}))
+        return cls(**kept)
+
+
+_INTERNAL = ("handoff_key", "supervisor_pid", "supervisor_started", "settings", "stop_requested")
+_NULLABLE = (
+    "reason",
+    "base",
+    "snapshot",
+    "head",
+    "session_id",
+    "box_session_id",
+    "engine",
+    "image",
+    "cli_version",
+    "started_at",
+    "ended_at",
+    "waiting_until",
+)
