@@ -30,9 +30,7 @@ def write_file(path: str, content: str) -> ToolCall:
 
 def edit_file(path: str, old: str, new: str) -> ToolCall:
     """Replace `old` by `new`; `execution_scene` reads the file first, as the CLI demands."""
-    return ToolCall(
-        "Edit", {"file_path": _placed(path), "old_string": old, "new_string": new}
-    )
+    return ToolCall("Edit", {"file_path": _placed(path), "old_string": old, "new_string": new})
 
 
 def bash(command: str, description: str = "Run a command") -> ToolCall:
@@ -84,13 +82,20 @@ def planning_scene(
     calls = [read_file(item) if isinstance(item, str) else item for item in reads]
     again = calls[0] if calls else read_file("README.md")
     calls += [again] * extra_reads
-    turns = [Turn("Let me look at the project." if n == 0 else "", (call,))
-             for n, call in enumerate(calls)]
+    turns = [
+        Turn("Let me look at the project." if n == 0 else "", (call,))
+        for n, call in enumerate(calls)
+    ]
     turns += [
-        Turn("I write the plan down.",
-             (ToolCall("Write", {"file_path": "{plan_file}", "content": plan_markdown}),)),
-        Turn(calls=(ToolCall("ToolSearch", {"query": "select:ExitPlanMode", "max_results": 1}),),
-             unless_offered="ExitPlanMode", if_offered="ToolSearch"),
+        Turn(
+            "I write the plan down.",
+            (ToolCall("Write", {"file_path": "{plan_file}", "content": plan_markdown}),),
+        ),
+        Turn(
+            calls=(ToolCall("ToolSearch", {"query": "select:ExitPlanMode", "max_results": 1}),),
+            unless_offered="ExitPlanMode",
+            if_offered="ToolSearch",
+        ),
         Turn(calls=(ToolCall("ExitPlanMode", {}, {"plan": plan_markdown}), *siblings)),
     ]
     if continuation is None:
@@ -113,8 +118,10 @@ def execution_scene(
     turns: list[Turn] = []
     known: set[object] = set()
     for step in steps:
-        turn = step if isinstance(step, Turn) else (
-            Turn(step) if isinstance(step, str) else Turn(calls=(step,))
+        turn = (
+            step
+            if isinstance(step, Turn)
+            else (Turn(step) if isinstance(step, str) else Turn(calls=(step,)))
         )
         for call in turn.calls:
             path = call.input.get("file_path")
