@@ -1,0 +1,92 @@
+"""What Claude Code tells a hook: one JSON object on standard input, hostile until checked."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+LARGEST_PAYLOAD = 64 * 1024 * 1024
+LARGEST_PLAN = 1024 * 1024
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True)
+class Event:
+    """One hook event, with every field of the type and form that it must have."""
+
+    name: str
+    session_id: str
+    tool: str = ""
+    tool_use_id: str = ""
+    mode: str = ""
+    cwd: str = ""
+    transcript: str = ""
+    prompt_id: str = ""
+    plan: str = ""
+    plan_file: str = ""
+    source: str = ""  # SessionStart: startup, clear, resume …
+    reason: str = ""  # SessionEnd: clear, logout …
+    is_agent: bool = False
+
+
+def parse(raw: bytes) -> Event | None:
+    """The event of a payload, or None for anything that is not one.
+
+    Never raises: what cannot be understood is none of plandock's business, and must not block an
+    unrelated tool call.  Field names: shared facts, section 1 (measured).
+    """
+    if len(raw) > LARGEST_PAYLOAD:
+        return None
+    try:
+        data = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(data, dict):
+        return None
+    session = _text(data, "session_id", 128)
+    name = _text(data, "hook_event_name", 64)
+    if not name or not _ID.match(session) or ".." in session:
+        return None
+    answer, question = _object(data, "tool_response"), _object(data, "tool_input")
+    return Event(
+        name=name,
+        session_id=session,
+        tool=_text(data, "tool_name", 256),
+        tool_use_id=_text(data, "tool_use_id", 256),
+        mode=_text(data, "permission_mode", 64),
+        cwd=_path(data, "cwd"),
+        transcript=_path(data, "transcript_path"),
+        prompt_id=_text(data, "prompt_id", 256),
+        # Some versions send an empty `tool_input`, so the answer comes first (facts, section 1).
+        plan=_plan(answer) or _plan(question),
+        plan_file=_path(answer, "filePath") or _path(question, "planFilePath"),
+        source=_text(data, "source", 64),
+        reason=_text(data, "reason", 64),
+        is_agent=answer.get("isAgent") is True,
+    )
+
+
+def _object(data: dict[str, Any], key: str) -> dict[str, Any]:
+    value = data.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _text(data: dict[str, Any], key: str, most: int) -> str:
+    value = data.get(key)
+    return value if isinstance(value, str) and len(value) <= most else ""
+
+
+def _path(data: dict[str, Any], key: str) -> str:
+    value = _text(data, key, 4096)
+    return value if value.startswith("/") and not _CONTROL.search(value) else ""
+
+
+def _plan(data: dict[str, Any]) -> str:
+    value = data.get("plan")
+    if not isinstance(value, str) or len(value) > LARGEST_PLAN:
+        return ""
+    # A lone surrogate could not be written to a file.
+    return value.encode("utf-8", "replace").decode("utf-8")
