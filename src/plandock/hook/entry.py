@@ -1,0 +1,266 @@
+"""What Claude Code calls: one payload in, one answer out, every failure an explicit answer.
+
+Run as a script by the launcher that ``init`` writes (``python -I -S …/hook/entry.py``), and as
+``plandock hook``.  Exit 0 lets things be, exit 2 refuses one tool call with the reason on standard
+error; an acceptance is answered with ``continue: false`` (shared facts, section 2, measured).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+
+if not __package__:  # run as a script without site: plandock lies two folders up
+    sys.path[:] = [p for p in sys.path if not p.endswith("/plandock/hook")]
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+from plandock import paths
+from plandock.hook import marks, payload
+from plandock.hook.decide import Act, Decision, Recorded, decide
+from plandock.hook.payload import Event
+
+_WAYS = ("acceptEdits", "auto", "bypassPermissions")
+# A SessionStart belongs to a clearing at most this long before it (seconds).
+_CLEARING_S = 120.0
+
+
+def main() -> int:
+    """Read the payload from standard input, act, answer; returns the exit code."""
+    try:
+        raw = sys.stdin.buffer.read(payload.LARGEST_PAYLOAD + 1)
+        event = payload.parse(raw)
+        if event is None or in_box():
+            return 0
+        return _act(event)
+    except Exception as error:
+        # An exception is no reason to hold up a tool call that has nothing to do with us; where
+        # an acceptance was at stake, `_hand_off` has answered already.
+        _log(error)
+        return 0
+
+
+def in_box() -> bool:
+    """Whether this is a plandock box, where the hook must do nothing."""
+    return bool(os.environ.get("PLANDOCK_BOX")) or os.path.exists("/opt/plandock/box")
+
+
+def _act(event: Event) -> int:
+    recorded = _recorded(event)
+    # The user's wish matters only where an acceptance may be at hand; the settings are read then.
+    asked = event.name == "PostToolUse" or (recorded.latch or {}).get("kind") == "cleared"
+    modes = _on_accept(event) if asked else frozenset(_WAYS)
+    decision = decide(event, recorded, on_accept=modes)
+    session = event.session_id
+    if decision.act is Act.HAND_OFF:
+        return _hand_off(event, decision, recorded)
+    if decision.act is Act.REFUSE:
+        sys.stderr.write(_refusal(recorded.latch or {}) + "\n")
+        return 2
+    if decision.act is Act.REMEMBER_PROPOSAL:
+        data = {"session": session, "cwd": event.cwd, "plan": event.plan, "at": str(time.time())}
+        data |= {"plan_file": event.plan_file, "transcript": event.transcript}
+        marks.put(paths.proposal_dir(), session, data)
+    elif decision.act is Act.FORGET_PROPOSAL:
+        marks.take_away(paths.proposal_dir(), session)
+    elif decision.act is Act.MARK_CLEARED:
+        extra = {"cleared_at": time.time(), "prompt_id": event.prompt_id, "pid": _cli_pid()}
+        marks.put(paths.proposal_dir(), session, {**(recorded.proposal or {}), **extra})
+    elif decision.act is Act.WATCH_CLEARED:
+        cleared = dict(recorded.cleared or {})
+        marks.put(paths.latch_dir(), session, {**cleared, "kind": "cleared"})
+        marks.take_away(paths.proposal_dir(), str(cleared.get("session", "")) or session)
+    elif decision.act is Act.UNLATCH:
+        marks.take_away(paths.latch_dir(), session)
+    elif decision.act is Act.LIFT:
+        _lift(event, recorded)
+    return 0
+
+
+def _recorded(event: Event) -> Recorded:
+    session = event.session_id
+    cleared = None
+    if event.name == "SessionStart" and event.source == "clear":
+        cleared = _clearing_before(event)
+    return Recorded(
+        latch=marks.get(paths.latch_dir(), session),
+        proposal=marks.get(paths.proposal_dir(), session),
+        note=marks.get(paths.note_dir(), session),
+        cleared=cleared,
+    )
+
+
+def _clearing_before(event: Event) -> dict[str, object] | None:
+    """The proposal whose session was just cleared by this very Claude Code process.
+
+    2.1.197 repeats the `prompt_id`; 2.1.330 does not (measured), there the process tells.
+    """
+    for data in marks.proposals():
+        at = data.get("cleared_at")
+        if not isinstance(at, float) or time.time() - at > _CLEARING_S:
+            continue
+        same_prompt = bool(event.prompt_id) and event.prompt_id == data.get("prompt_id")
+        if same_prompt or (data.get("pid") == _cli_pid() and data.get("cwd") == event.cwd):
+            return data
+    return None
+
+
+def _cli_pid() -> int:
+    named = os.environ.get("CLAUDE_PID", "")
+    return int(named) if named.isdecimal() else os.getppid()
+
+
+def _on_accept(event: Event) -> frozenset[str]:
+    from plandock import git, settings
+    from plandock.errors import PlandockError
+
+    try:
+        try:
+            repo = git.top_level(event.cwd)
+        except PlandockError:
+            repo = None
+        return frozenset(settings.load(repo=repo).on_accept)
+    except PlandockError:
+        return frozenset(_WAYS)  # the hand-off itself will say what is wrong with the settings
+
+
+def _hand_off(event: Event, decision: Decision, recorded: Recorded) -> int:
+    """Hand off, and stop the turn whatever comes of it."""
+    from plandock.errors import PlandockError
+
+    session, cleared = event.session_id, decision.trigger == "cleared"
+    before = recorded.latch or {}
+    try:
+        # First of all, and durably: further tool calls of the same message come while this one
+        # is still being answered, and `continue: false` does not stop them (facts, section 2).
+        if not (before.get("kind") == "handed-off"):
+            marks.put(paths.latch_dir(), session, {"kind": "handing-off"})
+        from plandock.hook import handoff
+
+        plan = event.plan or _read_plan(event.plan_file)
+        if cleared:
+            plan = handoff.plan_in_transcript(event.transcript) or str(before.get("plan", ""))
+            plan = plan or _read_plan(str(before.get("plan_file", "")))
+        if not plan:
+            raise PlandockError("the accepted plan's text was not found", hint="plan once more")
+        run, _ = handoff.hand_off(
+            plan=plan,
+            cwd=event.cwd,
+            session_id=session,
+            tool_use_id="cleared" if cleared else event.tool_use_id,
+            trigger=decision.trigger,
+            mode=event.mode,
+            transcript="" if cleared else event.transcript,
+        )
+        told = {"kind": "handed-off", "run": run.id, "branch": run.branch}
+        marks.put(paths.latch_dir(), session, told)
+        marks.put(paths.note_dir(), session, told)
+        words = (
+            f"handed off as {run.id} → branch {run.branch}\n"
+            f"Carried out in a sealed container; nothing more runs on this machine.\n"
+            f"Follow it: plandock logs {run.id} -f    Wait for it: plandock wait {run.id}"
+        )
+    except Exception as error:
+        _log(error)
+        known = isinstance(error, PlandockError)
+        why = error.message if isinstance(error, PlandockError) else f"a bug in plandock: {error}"
+        hint = error.hint if isinstance(error, PlandockError) else ""
+        told = {"kind": "refused", "why": why, "hint": hint}
+        marks.put(paths.latch_dir(), session, told)
+        marks.put(paths.note_dir(), session, told)
+        words = f"plandock could not hand the plan off: {why}"
+        words += f"\nNext: {hint}" if hint else ""
+        words += "" if known else f"\nDetails: {paths.state_dir() / 'hook.log'}"
+        words += "\nNothing was started, here or in a container."
+    marks.take_away(paths.proposal_dir(), session)
+    if cleared:
+        sys.stderr.write(_refusal(told) + "\n")
+        return 2
+    sys.stdout.write(json.dumps({"continue": False, "stopReason": words}))
+    sys.stdout.flush()
+    return 0
+
+
+def _refusal(latch: dict[str, object] | object) -> str:
+    data = latch if isinstance(latch, dict) else {}
+    run, branch = data.get("run"), data.get("branch")
+    if run:
+        return (
+            f"This plan was handed off as {run} and is carried out in a sealed container (branch "
+            f"{branch}). No tool may run here. Say so to the user in one sentence and stop; they "
+            f"can follow it with: plandock logs {run} -f"
+        )
+    if data.get("kind") == "refused":
+        return (
+            f"plandock could not hand this plan off: {data.get('why')}. Next step for the user: "
+            f"{data.get('hint')}. No tool may run here. Tell the user this and stop."
+        )
+    return "This plan is being handed off to a sealed container. Say so and stop."
+
+
+def _read_plan(path: str) -> str:
+    if not path:
+        return ""
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(payload.LARGEST_PLAN + 1)
+    except OSError:
+        return ""
+    return raw.decode("utf-8", "replace") if len(raw) <= payload.LARGEST_PLAN else ""
+
+
+def _lift(event: Event, recorded: Recorded) -> None:
+    """The user speaks again: tools are allowed, and the model is told once what goes on."""
+    session = event.session_id
+    note = recorded.note or {}
+    text = ""
+    if note.get("run"):
+        from plandock.errors import PlandockError
+        from plandock.runs.store import Store
+
+        state = "under way"
+        try:
+            with Store() as store:
+                state = str(store.get(str(note["run"])).state)
+        except PlandockError:
+            pass
+        text = (
+            f"plandock: the plan that the user accepted in this conversation was handed off as "
+            f"run {note['run']} (state: {state}). It is carried out in a sealed container and "
+            f"arrives on the local branch {note.get('branch')}. Do not carry it out here and do "
+            f"not start it again, unless the user asks for that in so many words. The user can "
+            f"follow it with `plandock logs {note['run']} -f`."
+        )
+    elif note.get("kind") == "refused":
+        text = (
+            f"plandock: the plan accepted in this conversation was NOT handed off "
+            f"({note.get('why')}), and nothing of it was carried out."
+        )
+    if text:
+        answer = {"hookEventName": "UserPromptSubmit", "additionalContext": text}
+        sys.stdout.write(json.dumps({"hookSpecificOutput": answer}))
+        sys.stdout.flush()
+    marks.take_away(paths.note_dir(), session)
+    marks.take_away(paths.latch_dir(), session)
+    marks.take_away(paths.proposal_dir(), session)
+
+
+def _log(error: BaseException) -> None:
+    """One entry in hook.log; a full disk or the like must not make things worse."""
+    import traceback
+
+    try:
+        paths.make_private(paths.state_dir())
+        handle = os.open(
+            paths.state_dir() / "hook.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600
+        )
+        with os.fdopen(handle, "a", errors="backslashreplace") as file:
+            stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            file.write(stamp + " " + "".join(traceback.format_exception(error)))
+    except OSError:
+        pass
+
+
+if __name__ == "__main__":
+    sys.exit(main())

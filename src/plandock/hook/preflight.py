@@ -1,0 +1,98 @@
+"""The quick look before a hand-off: can it start at all?  And why not, with the next step.
+
+Only what can be told within a blink: the supervisor looks again, thoroughly.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from plandock import git, paths
+from plandock.engines import quick
+from plandock.errors import CredentialsError, EngineError, PlandockError, RepositoryError
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What the hand-off stands on."""
+
+    repo: Path
+    base: str
+    branches: frozenset[str]
+    claude: str
+
+
+# Variables that would have billed per token, had they been let into the box.
+_PAYING = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "AWS_BEARER_TOKEN_BEDROCK")
+_PROVIDER = "CLAUDE_CODE_USE_"
+
+
+def look(cwd: str, *, engine: str, credentials: str, billing: str) -> Ground:
+    """Check repository, CLI, login and engine; raises the :class:`PlandockError` of the first
+    that is missing."""
+    repo = git.top_level(cwd)
+    if "\n" in str(repo):
+        raise RepositoryError("the repository's path holds a line break", hint="rename the folder")
+    base = git.head_commit(repo)
+    git.identity(repo)
+    claude = find_cli(os.environ)
+    if billing == "subscription":
+        _look_for_login(credentials)
+    why_not = quick.quick_check(engine)
+    if why_not:
+        raise EngineError(why_not, hint="start it, then: plandock run --session last")
+    return Ground(repo, base, frozenset(git.branches(repo)), claude)
+
+
+def find_cli(environ: Mapping[str, str]) -> str:
+    """The host's CLI binary; a hook's parent is one, which settles it where PATH does not."""
+    named = environ.get("PLANDOCK_CLAUDE", "")
+    if named:
+        if os.access(named, os.X_OK):
+            return os.path.abspath(named)
+        raise PlandockError(f"PLANDOCK_CLAUDE names {named!r}, which cannot be run")
+    try:
+        parent = os.readlink(f"/proc/{os.getppid()}/exe")
+    except OSError:
+        parent = ""
+    if os.path.basename(parent) == "claude" or "/claude/versions/" in parent:
+        return parent
+    found = shutil.which("claude") or next(
+        (
+            str(p)
+            for p in (paths.home() / ".local/bin/claude", paths.home() / ".claude/local/claude")
+            if os.access(p, os.X_OK)
+        ),
+        "",
+    )
+    if not found:
+        raise PlandockError(
+            "the claude command was not found",
+            hint="put it on PATH, or name it in PLANDOCK_CLAUDE",
+        )
+    return found
+
+
+def _look_for_login(credentials: str) -> None:
+    if sys.platform == "darwin" or os.environ.get("PLANDOCK_SECURITY"):
+        return  # the Keychain may have to ask the user: the supervisor's business
+    token = (paths.config_dir() / "setup-token").is_file()
+    login = (paths.claude_config_dir() / ".credentials.json").is_file()
+    if not (token and credentials != "host" or login and credentials != "token"):
+        raise CredentialsError(
+            "no Claude login was found",
+            hint="log in with: claude, then /login (Pro or Max) — or store a token of "
+            "`claude setup-token` with: plandock login --token",
+        )
+
+
+def kept_out(environ: Mapping[str, str]) -> list[str]:
+    """Names of variables of this environment that would bill per token; they stay outside."""
+    return sorted(
+        n for n, v in environ.items() if v and (n in _PAYING or n.startswith(_PROVIDER))
+    )
