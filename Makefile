@@ -1,0 +1,44 @@
+# Every target does the set-up it needs: Python environment, engines, base image, the real CLI.
+# What is fetched comes from the package clients as this machine has them configured.
+
+PYTHON ?=
+VENV_PYTHON := .venv/bin/python
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup venv demo test lint fmt bench fuzz stop clean
+
+help: ## what can be made
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 14
+
+venv:
+	@PYTHON='$(PYTHON)' tools/setup/bootstrap.sh
+
+setup: venv ## everything that demo and test need, and nothing more
+	@$(VENV_PYTHON) -m tools.setup all
+
+demo: venv ## hand off a plan to a box, against a scripted model; LIVE=1 uses your own login
+	@$(VENV_PYTHON) -m tools.setup demo $(if $(filter 1 yes true,$(LIVE)),--live)
+
+test: venv ## lint, types, direction of imports, all tests; ARGS='-k harvest' narrows them
+	@$(VENV_PYTHON) -m tools.setup test $(ARGS)
+
+lint: venv ## ruff, mypy, direction of imports
+	@$(VENV_PYTHON) -m tools.check
+
+fmt: venv ## format, and mend what ruff can mend
+	@$(VENV_PYTHON) -m ruff check --quiet --fix . ; $(VENV_PYTHON) -m ruff format .
+
+bench: setup ## one JSON object of ratios, measured side by side
+	@$(VENV_PYTHON) -m tools.bench $(ARGS)
+
+fuzz: venv ## the parsers and matchers, for longer than in test
+	@HYPOTHESIS_PROFILE=fuzz $(VENV_PYTHON) -m pytest -n 2 tests/unit $(ARGS)
+
+stop: venv ## stop the Docker daemon, if set-up started it
+	@$(VENV_PYTHON) -m tools.setup stop
+
+clean: ## everything that was made here; engines and images stay
+	@if [ -x $(VENV_PYTHON) ]; then $(VENV_PYTHON) -m tools.setup stop; fi
+	rm -rf .venv .setup build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
