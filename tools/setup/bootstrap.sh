@@ -63,6 +63,6 @@ if ! "$python" -m venv $venv >/dev/null 2>&1; then
 fi
 say "installing plandock and its development tools (pip)"
 # git status stays clean and the next run sees an unfinished one: the stamp comes last.
-$venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' ||
+$venv/bin/python -m pip install -qq --disable-pip-version-check --editable '.[dev]' ||
     fail "pip could not install the development tools" "see its message above; pip config list shows its sources"
 printf '%s\n' "$wanted" > $stamp
