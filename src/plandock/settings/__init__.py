@@ -1,0 +1,10 @@
+"""plandock's own settings, in layers; see ``layers`` for which wins and ``keys`` for all of them.
+
+Light on purpose: the hook imports this.
+"""
+
+from plandock.settings.environment import trusted, upstream
+from plandock.settings.keys import Refused, Settings
+from plandock.settings.layers import load
+
+__all__ = ["Refused", "Settings", "load", "trusted", "upstream"]
