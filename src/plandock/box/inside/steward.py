@@ -1,0 +1,351 @@
+"""What runs in the box beside the agent: holds its standard input, judges who pays, ends it.
+
+Child of the init process.  Told what to do through a FIFO that it holds open itself, so that it
+does not matter who writes to it or how often; says what happens as JSON lines on standard output,
+between the CLI's own, and that is the container's log.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from typing import Any
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import relay as relay_module
+
+ROOM = "/run/plandock"
+HOME = os.environ.get("HOME", "/home/agent")
+CONFIG = f"{HOME}/.claude"
+VOLUME = "/plandock/conversation"
+CLI = "/usr/local/bin/claude"
+# Variables that could bill per token or send the login elsewhere.  A repository's settings can
+# set them; the `--settings` of the command line win over those (measured, both versions).
+PINNED = (
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_AUTH_TOKEN",
+    "ANTHROPIC_CUSTOM_HEADERS",
+    "ANTHROPIC_UNIX_SOCKET",
+    "CLAUDE_CODE_OAUTH_TOKEN",
+    "CLAUDE_CODE_USE_BEDROCK",
+    "CLAUDE_CODE_USE_VERTEX",
+    "CLAUDE_CODE_USE_FOUNDRY",
+    "CLAUDE_CODE_USE_MANTLE",
+    "CLAUDE_CODE_USE_ANTHROPIC_AWS",
+    "CLAUDE_CODE_USE_GATEWAY",
+    "AWS_BEARER_TOKEN_BEDROCK",
+    "NODE_OPTIONS",
+)
+END_S = 20.0
+
+
+def say(event: str, **facts: object) -> None:
+    """One line of our own into the log."""
+    with _out:
+        sys.stdout.write(json.dumps({"type": "plandock", "event": event, **facts}) + "\n")
+        sys.stdout.flush()
+
+
+_out = threading.Lock()
+
+
+class Steward:
+    """Drives one agent."""
+
+    def __init__(self) -> None:
+        self.relay = relay_module.Relay()
+        self.cli: subprocess.Popen[bytes] | None = None
+        self.wish: dict[str, Any] = {}
+        self.ended = threading.Event()
+        self.seen_result = False
+
+    def prepare(self) -> None:
+        """Home, FIFO and the ways out."""
+        os.umask(0o077)
+        os.makedirs(f"{ROOM}", exist_ok=True)
+        os.makedirs(f"{VOLUME}/projects", exist_ok=True)
+        os.makedirs(CONFIG, exist_ok=True)
+        if not os.path.islink(f"{CONFIG}/projects"):
+            os.symlink(f"{VOLUME}/projects", f"{CONFIG}/projects")
+        user = f"{VOLUME}/user"
+        for name in os.listdir(user) if os.path.isdir(user) else []:
+            if not os.path.lexists(f"{CONFIG}/{name}"):
+                os.symlink(f"{user}/{name}", f"{CONFIG}/{name}")
+        os.mkfifo(f"{ROOM}/control", 0o600)
+        self.relay.listen(relay_module.PROXY_PORT, "/plandock/link/proxy.sock")
+        self.relay.listen(relay_module.UPSTREAM_PORT, "/plandock/link/upstream.sock")
+
+    def listen(self) -> None:
+        """Take messages until the agent has ended.  Read-write: so it is never at end of file."""
+        with os.fdopen(os.open(f"{ROOM}/control", os.O_RDWR), "rb", buffering=0) as fifo:
+            say("ready")
+            buffer = b""
+            while not self.ended.is_set():
+                buffer += fifo.read(4096) or b""
+                while b"\n" in buffer:
+                    line, buffer = buffer.split(b"\n", 1)
+                    self.take(line.decode())
+
+    def take(self, name: str) -> None:
+        """Act on one message, which lies in the tmpfs under that name."""
+        try:
+            with open(name, "rb") as file:
+                message = json.load(file)
+            os.unlink(name)
+        except (OSError, ValueError):
+            return
+        if message["op"] == "start" and self.cli is None:
+            self.wish = message
+            threading.Thread(target=self.work, daemon=True).start()
+        elif message["op"] == "credentials":
+            self.keep_credentials(message["credentials"])
+            say("credentials-renewed")
+        elif message["op"] == "say":
+            self.speak(message["text"])
+        elif message["op"] == "stop":
+            self.stop()
+
+    def keep_credentials(self, credentials: dict[str, Any] | None) -> None:
+        """Write the login into the tmpfs; renamed into place, for the CLI may be reading it."""
+        if credentials is None:
+            return
+        temporary = f"{CONFIG}/.credentials.new"
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "w") as file:
+            json.dump(credentials, file)
+        os.replace(temporary, f"{CONFIG}/.credentials.json")
+
+    def environment(self) -> dict[str, str]:
+        """The agent's environment, built from nothing."""
+        wish = self.wish
+        env = {
+            "HOME": HOME,
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "LANG": "C.UTF-8",
+            "TERM": "dumb",
+            "SHELL": "/bin/bash",
+            "USER": "agent",
+            "PLANDOCK_BOX": "1",
+            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+            "DISABLE_AUTOUPDATER": "1",
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_AUTHOR_NAME": wish["name"],
+            "GIT_AUTHOR_EMAIL": wish["email"],
+            "GIT_COMMITTER_NAME": wish["name"],
+            "GIT_COMMITTER_EMAIL": wish["email"],
+        }
+        proxy = f"http://127.0.0.1:{relay_module.PROXY_PORT}"
+        for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"):
+            env[name] = proxy
+        env["NO_PROXY"] = env["no_proxy"] = "127.0.0.1,localhost"
+        if wish.get("stand_in"):
+            env["ANTHROPIC_BASE_URL"] = f"http://127.0.0.1:{relay_module.UPSTREAM_PORT}"
+        if wish.get("api_key"):
+            env["ANTHROPIC_API_KEY"] = wish["api_key"]
+        return env
+
+    def settings(self, env: dict[str, str]) -> str:
+        """The settings file that wins over the repository's: its path in the tmpfs."""
+        pinned = {name: env.get(name, "") for name in PINNED}
+        pinned["ANTHROPIC_BASE_URL"] = env.get("ANTHROPIC_BASE_URL", "https://api.anthropic.com")
+        for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY"):
+            pinned[name] = env[name]
+        content: dict[str, Any] = {"disableAllHooks": True, "apiKeyHelper": "", "env": pinned}
+        if not self.wish.get("api_key"):
+            content["forceLoginMethod"] = "claudeai"
+        place = f"{ROOM}/settings.json"
+        with open(place, "w", encoding="utf-8") as file:
+            json.dump(content, file)
+        return place
+
+    def work(self) -> None:
+        """Carry the plan out; whatever happens, the last words are `agent-ended`."""
+        code, why = 1, ""
+        try:
+            code, why = self.carry_out()
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"
+        say("agent-ended", code=code, result=self.seen_result, why=why)
+        self.ended.set()
+        os.kill(os.getpid(), signal.SIGUSR1)  # wakes the reader of the FIFO
+
+    def carry_out(self) -> tuple[int, str]:
+        """Set up, ask the CLI who pays, let it go; returns its exit code and why, if not its."""
+        wish = self.wish
+        os.umask(0o022)
+        for name, value in (("hasCompletedOnboarding", True), ("theme", "dark")):
+            wish.setdefault("state", {})[name] = value
+        wish["state"]["projects"] = {
+            wish["cwd"]: {"hasTrustDialogAccepted": True, "hasCompletedProjectOnboarding": True}
+        }
+        with open(f"{HOME}/.claude.json", "w", encoding="utf-8") as file:
+            json.dump(wish["state"], file)
+        self.keep_credentials(wish.get("credentials"))
+        env = self.environment()
+        if wish.get("setup") and not self.set_up(env):
+            return 1, "the setup command failed"
+        argv = [CLI, "--settings", self.settings(env), "--strict-mcp-config", *wish["arguments"]]
+        self.cli = subprocess.Popen(
+            argv,
+            cwd=wish["cwd"],
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        say("agent-started")
+        threading.Thread(target=self.complaints, daemon=True).start()
+        # In the home folder: a repository's settings must not answer for the login, and its
+        # `apiKeyHelper` would be run by the mere question (measured).
+        asked = subprocess.run(
+            [CLI, "auth", "status"],
+            cwd=HOME,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        try:
+            status = json.loads(asked.stdout)
+        except ValueError:
+            status = None
+        say("auth-status", status=status, code=asked.returncode)
+        if not pays_as_wished(status, wish["billing"]):
+            self.cli.kill()
+            self.cli.wait()
+            return 1, "billing"
+        self.relay.gate.clear()
+        self.speak(wish["prompt"])
+        why = self.follow()
+        try:
+            code = self.cli.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self.cli.kill()
+            code = self.cli.wait()
+            why = why or "the CLI did not end after its result"
+        return code, why
+
+    def set_up(self, env: dict[str, str]) -> bool:
+        """Run the project's own setup command, here in the box; whether it went well."""
+        done = subprocess.run(
+            ["/bin/sh", "-c", self.wish["setup"]],
+            cwd=self.wish["cwd"],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+        tail = done.stdout[-4000:].decode("utf-8", "replace")
+        say("setup-ended", code=done.returncode, output=tail)
+        return done.returncode == 0
+
+    def speak(self, text: str) -> None:
+        """Hand the agent a message of the user."""
+        if self.cli is None or self.cli.stdin is None or self.cli.stdin.closed:
+            return
+        message = {"type": "user", "message": {"role": "user", "content": text}}
+        try:
+            self.cli.stdin.write(json.dumps(message).encode() + b"\n")
+            self.cli.stdin.flush()
+        except OSError:
+            pass
+
+    def follow(self) -> str:
+        """Copy the CLI's output to the log and judge it; returns why it was ended, if it was."""
+        assert self.cli is not None and self.cli.stdout is not None
+        why = ""
+        for raw in self.cli.stdout:
+            with _out:
+                sys.stdout.buffer.write(raw if raw.endswith(b"\n") else raw + b"\n")
+                sys.stdout.buffer.flush()
+            try:
+                message = json.loads(raw)
+            except ValueError:
+                continue
+            if not isinstance(message, dict):
+                continue
+            if message.get("type") == "system" and message.get("subtype") == "init":
+                if says_as_wished(message, self.wish["billing"]):
+                    self.relay.gate.set()
+                else:
+                    self.cli.kill()
+                    say("billing-refused", api_key_source=message.get("apiKeySource"))
+                    why = "billing"
+            if message.get("type") == "result":
+                self.seen_result = True
+                self.hang_up()
+        return why
+
+    def complaints(self) -> None:
+        """Copy what the CLI says on standard error, line by line, bounded."""
+        assert self.cli is not None and self.cli.stderr is not None
+        for raw in self.cli.stderr:
+            say("stderr", text=raw[:2000].decode("utf-8", "replace").rstrip("\n"))
+
+    def hang_up(self) -> None:
+        """No further message: the CLI ends when its standard input does."""
+        if self.cli is not None and self.cli.stdin is not None:
+            try:
+                self.cli.stdin.close()
+            except OSError:
+                pass
+
+    def stop(self, *_: object) -> None:
+        """End the agent, gently; the harvest takes what it has done."""
+        say("stopping")
+        if self.cli is None:
+            self.ended.set()
+            os.kill(os.getpid(), signal.SIGUSR1)
+            return
+        self.cli.terminate()
+
+
+def pays_as_wished(status: Any, billing: str) -> bool:
+    """Whether `auth status` speaks of the login that the user wants to pay with; if unsure, no."""
+    if billing == "api-key":
+        return True
+    return (
+        isinstance(status, dict)
+        and status.get("loggedIn") is True
+        and status.get("authMethod") in ("claude.ai", "oauth_token")
+        and status.get("apiProvider", "firstParty") == "firstParty"
+        and not status.get("apiKeySource")
+    )
+
+
+def says_as_wished(message: dict[str, Any], billing: str) -> bool:
+    """Whether the CLI's `init` message names the payer that the user wants."""
+    return billing == "api-key" or message.get("apiKeySource") == "none"
+
+
+class Woken(Exception):
+    """Raised by the signal that ends the wait at the FIFO."""
+
+
+def wake(*_: object) -> None:
+    """Interrupt the read of the FIFO."""
+    raise Woken
+
+
+def main() -> int:
+    """Serve one run."""
+    steward = Steward()
+    signal.signal(signal.SIGUSR1, wake)
+    signal.signal(signal.SIGTERM, steward.stop)
+    try:
+        steward.prepare()
+        steward.listen()
+    except Woken:
+        pass
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
