@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from plandock.errors import RepositoryError, UsageError
-from plandock.workspace import git
+from plandock.workspace import git, snapshot
 from tests.git.worlds import EMAIL, NAME, REF, World, fingerprint
 
 
@@ -230,17 +230,16 @@ def test_twenty_thousand_unchanged_files_are_not_hashed(world):
 
 def test_a_change_of_the_same_size_in_the_same_moment_is_seen(world):
     """Racily clean: same stat data, other content, index no younger. The copy keeps its time."""
-    place = world.root / "a.txt"
-    place.write_text("aaaa\n")
-    world.git("add", "a.txt")
-    world.git("commit", "-q", "-m", "a")
-    state = place.stat()
-    index = world.root / ".git/index"
+    place = world.write("a.txt", "aaaa\n")
+    # Long ago, for git may count whole seconds: all of this test lies within one.
+    moment = (10**18, 10**18)
+    os.utime(place, ns=moment)
+    world.git("commit", "-q", "-a", "-m", "a")
+    world.git("config", "core.trustctime", "false")
     with open(place, "r+b") as file:
         file.write(b"bbbb\n")
-    world.git("config", "core.trustctime", "false")
-    os.utime(place, ns=(state.st_mtime_ns, state.st_mtime_ns))
-    os.utime(index, ns=(state.st_mtime_ns, state.st_mtime_ns))
+    os.utime(place, ns=moment)
+    os.utime(world.root / ".git/index", ns=moment)
     assert world.content(world.snapshot().commit, "a.txt") == "bbbb\n"
     assert world.snapshot("exclude").left_out == ["a.txt (uncommitted)"]
 
@@ -258,7 +257,9 @@ def trap(world: World, name: str) -> tuple[Path, Path]:
 
 
 @pytest.mark.parametrize("scope", ["--local", "--global"])
-@pytest.mark.parametrize("driver", ["plain", "a=b", "q\"u;#o", "a.b.", "UPPER", "ü", "in force = never"])
+@pytest.mark.parametrize(
+    "driver", ["plain", "a=b", "q\"u;#o", "a.b.", "UPPER", "ü", "in force = never"]
+)
 def test_no_clean_filter_runs(world, driver, scope):
     """Whatever its name and wherever configured; a plain `git add` would have run it."""
     program, mark = trap(world, "clean")
@@ -945,6 +946,24 @@ def test_files_that_change_meanwhile_cost_nothing_but_a_retry(world):
         stop.set()
         thread.join()
     world.git("fsck", "--strict", taken.commit)
+
+
+def test_a_commit_made_meanwhile_becomes_the_base(world, monkeypatch):
+    """What the user commits during the snapshot is not told as uncommitted work."""
+    world.write("a.txt", "committed meanwhile\n")
+    world.write("dir/b.txt", "still uncommitted\n")
+    plain, calls = snapshot.copied_index, []
+
+    def copied_index(*args):
+        calls.append(args)
+        if len(calls) == 1:
+            world.git("commit", "-q", "-m", "meanwhile", "a.txt")
+        return plain(*args)
+
+    monkeypatch.setattr(snapshot, "copied_index", copied_index)
+    taken = world.snapshot()
+    assert (taken.base, taken.included) == (world.head(), ["dir/b.txt"])
+    assert len(calls) == 2
 
 
 def test_plandocks_own_files_are_never_taken(world, monkeypatch):
