@@ -1,0 +1,114 @@
+"""The CLI's headless output, line by line: what it tells about a run.
+
+Messages: shared facts, section 4 (measured).  Everything here comes out of the box and is hostile
+until checked: types are tested, numbers bounded, texts cut.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from plandock.runs.model import Usage
+
+_MOST_DENIED = 200
+
+
+@dataclass
+class Progress:
+    """What the output has told so far."""
+
+    session_id: str = ""
+    cli_version: str = ""
+    init: dict[str, Any] | None = None
+    auth_status: Any = None
+    turns: int = 0
+    usage: Usage = field(default_factory=Usage)
+    denied: list[dict[str, Any]] = field(default_factory=list)
+    result: dict[str, Any] | None = None
+    resets_at: int = 0
+    billing_refused: str = ""
+    ended: dict[str, Any] | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def take(self, line: bytes) -> dict[str, Any] | None:
+        """Take one line of the box's log; returns the message, or None when it is none."""
+        try:
+            message = json.loads(line)
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(message, dict):
+            return None
+        kind, sub = message.get("type"), message.get("subtype")
+        if kind == "system" and sub == "init":
+            self.init = message
+            self.session_id = _text(message.get("session_id"))
+            self.cli_version = _text(message.get("claude_code_version"))
+        elif kind == "rate_limit_event":
+            info = message.get("rate_limit_info")
+            if isinstance(info, dict) and info.get("status") == "rejected":
+                self.resets_at = _count(info.get("resetsAt"))
+        elif kind == "result":
+            self._result(message)
+        elif kind == "plandock":
+            self._own(message)
+        return message
+
+    def _result(self, message: dict[str, Any]) -> None:
+        self.result = message
+        self.turns = _count(message.get("num_turns"))
+        usage = message.get("usage")
+        usage = usage if isinstance(usage, dict) else {}
+        cost = message.get("total_cost_usd")
+        self.usage = Usage(
+            input_tokens=_count(usage.get("input_tokens"))
+            + _count(usage.get("cache_creation_input_tokens")),
+            output_tokens=_count(usage.get("output_tokens")),
+            cache_read_tokens=_count(usage.get("cache_read_input_tokens")),
+            cost_usd_equivalent=float(cost) if isinstance(cost, (int, float)) else 0.0,
+        )
+        denials = message.get("permission_denials")
+        for entry in denials[:_MOST_DENIED] if isinstance(denials, list) else []:
+            if isinstance(entry, dict):
+                shown = json.dumps(entry.get("tool_input"))[:500]
+                self.denied.append({"tool": _text(entry.get("tool_name")), "input": shown})
+
+    def _own(self, message: dict[str, Any]) -> None:
+        event = message.get("event")
+        if event == "auth-status":
+            self.auth_status = message.get("status")
+        elif event == "billing-refused":
+            self.billing_refused = _text(message.get("api_key_source")) or "unknown"
+        elif event == "agent-ended":
+            self.ended = message
+        elif event == "setup-ended" and message.get("code"):
+            self.notes.append(f"setup failed: {_text(message.get('output'))[-500:]}")
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the agent finished: a result that is no error.  No result is a failure."""
+        return (
+            self.result is not None
+            and self.result.get("subtype") == "success"
+            and self.result.get("is_error") is False
+        )
+
+    @property
+    def closing_words(self) -> str:
+        """The agent's last words, or its error."""
+        if self.result is None:
+            return ""
+        errors = self.result.get("errors")
+        words = self.result.get("result") or (errors[0] if isinstance(errors, list) and errors else "")
+        return _text(words, 4000)
+
+
+def _text(value: object, most: int = 2000) -> str:
+    return value[:most] if isinstance(value, str) else ""
+
+
+def _count(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return 0
+    return int(min(max(value, 0), 10**12))
