@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         standin = StandIn(load_script(args.script), port=args.port, log=args.log, failures=failures)
     except ScriptError as error:
         print(f"{error.message}" + (f" ({error.hint})" if error.hint else ""), file=sys.stderr)
-        return error.exit_code
+        return 2
     except OSError as error:
         print(f"cannot listen on port {args.port}: {error.strerror}", file=sys.stderr)
         return 1
@@ -50,9 +50,10 @@ def _failure(text: str) -> Failure:
     if not text.lstrip().startswith("{"):
         return failure_from_json(text)
     try:
-        return failure_from_json(json.loads(text))
+        data = json.loads(text)
     except ValueError as error:
         raise ScriptError(f"--fail is not JSON: {error}") from error
+    return failure_from_json(data)
 
 
 if __name__ == "__main__":

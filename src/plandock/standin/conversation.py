@@ -19,6 +19,10 @@ _CWD = re.compile(r"^[ \t]*(?:- )?(?:Primary w|W)orking directory: (\S.*?)[ \t]*
 _PLAN_FILE = re.compile(r"\b(?:at|file|to):?[ \t]+(/[^\n]*?/plans/[^/\n]+?\.md)\b")
 _PLAN_FILE_BARE = re.compile(r"(/[^\s`\"']*?/plans/[^/\s`\"']+\.md)")
 
+#: Plain text of the CLI's own in user messages; the second stands beside ToolSearch's result
+#: (measured with 2.1.330).
+_OF_THE_CLI = ("[Request interrupted", "Tool loaded.")
+
 
 @dataclass(frozen=True)
 class Place:
@@ -45,7 +49,8 @@ def blocks(content: object) -> list[Mapping[str, Any]]:
 def real_user_text(message: Mapping[str, Any]) -> str:
     """Return what a person wrote in this message, without reminders and tool results.
 
-    The CLI's own note about an interruption is not a person's text either.
+    The CLI's own notes are not a person's text either; a prompt that the CLI merged into the
+    message of a tool result is.
     """
     if message.get("role") != "user":
         return ""
@@ -54,7 +59,7 @@ def real_user_text(message: Mapping[str, Any]) -> str:
         for block in blocks(message.get("content"))
         if block.get("type") == "text"
     ]
-    return "\n".join(t for t in texts if t and not t.startswith("[Request interrupted"))
+    return "\n".join(t for t in texts if t and not t.startswith(_OF_THE_CLI))
 
 
 def locate(script: Script, body: Mapping[str, Any]) -> Place:
@@ -94,8 +99,12 @@ def offered_tools(body: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def working_directory(body: Mapping[str, Any]) -> str:
-    """Return the working directory that the CLI's environment section names last, or ""."""
-    return _last(_CWD, body)
+    """Return the working directory that the CLI's environment section names last.
+
+    Measured: 2.1.330 sends no such section after a cleared context. In auto mode its classifier's
+    context names the directory; else "." is left, which the CLI's tools resolve themselves.
+    """
+    return _last(_CWD, body) or _live_cwd(body) or "."
 
 
 def plan_file(body: Mapping[str, Any]) -> str:
@@ -121,6 +130,14 @@ def filled(call: ToolCall, body: Mapping[str, Any]) -> dict[str, Any]:
     properties = schema.get("properties", {}) if isinstance(schema, dict) else {}
     given.update({k: v for k, v in (call.if_in_schema or {}).items() if k in properties})
     return {key: _fill(item, values) for key, item in given.items()}
+
+
+def _live_cwd(body: Mapping[str, Any]) -> str:
+    for safeguard in blocks(body.get("safeguards")):
+        context = safeguard.get("classifier_context")
+        if isinstance(context, dict) and context.get("live_cwd"):
+            return str(context["live_cwd"])
+    return ""
 
 
 def _fill(item: Any, values: Mapping[str, str]) -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from plandock.standin import conversation, sse
 from plandock.standin.failures import Meeting, http_failure, limit_headers
 from plandock.standin.requests import Request, credential, now
-from plandock.standin.script import ScriptError, Turn, failure_from_json, script_from_json, to_json
+from plandock.standin.script import Turn, failure_from_json, script_from_json, to_json
 
 if TYPE_CHECKING:
     from plandock.standin.server import StandIn
@@ -179,7 +179,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         try:
             act(json.loads(raw) if raw else None)
-        except (ScriptError, ValueError) as error:
+        except ValueError as error:
             self._send_json(400, sse.error_body("invalid_request_error", str(error)))
         else:
             self._send_json(200, {"ok": True})

@@ -13,8 +13,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from plandock.errors import UsageError
-
 FailureKind = Literal[
     "usage_limit",  # 429 with anthropic-ratelimit-unified-* headers, status rejected
     "overloaded",  # 529
@@ -27,8 +25,17 @@ FailureKind = Literal[
 ]
 
 
-class ScriptError(UsageError):
-    """A script, or a failure that was asked for, does not have the shape it must have."""
+class ScriptError(ValueError):
+    """A script, or a failure that was asked for, does not have the shape it must have.
+
+    Not one of `plandock.errors`: the stand-in stands alone and imports nothing of plandock.
+    """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        """Say in one line what is wrong, and in `hint` what would be right."""
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
 
 
 @dataclass(frozen=True)
