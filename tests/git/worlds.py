@@ -10,7 +10,8 @@ import hashlib
 import os
 import stat
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -154,3 +155,75 @@ def _without_ours(folder: bytes, folders: list[bytes]) -> None:
         folders.remove(b"objects")
     if os.path.basename(folder) == b"refs" and b"plandock" in folders:
         folders.remove(b"plandock")
+
+
+@contextmanager
+def untouched(*roots: Path) -> Iterator[None]:
+    """What lies in ``roots`` is byte for byte, and second for second, what it was."""
+    before = fingerprint(*roots)
+    yield
+    after = fingerprint(*roots)
+    changed = {x for x in before.keys() | after.keys() if before.get(x) != after.get(x)}
+    assert not changed
+
+
+def wait_out_the_clock(world: World) -> None:
+    """Make every entry of the index older than the index (nothing racily clean)."""
+    for path in world.git("ls-files", "-z").split("\0"):
+        place = world.root / path
+        if path and place.is_file():
+            os.utime(place, ns=(10**18, 10**18))
+    world.git("update-index", "-q", "--refresh", check=False)
+
+
+def make_dirty(world: World) -> None:
+    """Every ordinary kind of change at once."""
+    world.write("a.txt", "staged\n")
+    world.git("add", "a.txt")
+    world.write("a.txt", "changed after staging\n")
+    (world.root / "dir/b.txt").unlink()
+    os.rename(world.root / "dir/c.txt", world.root / "dir/moved.txt")
+    world.write("run.sh", "#!/bin/sh\n").chmod(0o755)
+    os.symlink("nowhere at all", world.root / "link")
+    world.write(".gitignore", "*.log\n")
+    world.write("noise.log")
+    world.write("new dir/deep/ü \"quoted\"\nname.txt", "odd\n")
+
+
+def trap(world: World, name: str) -> tuple[Path, Path]:
+    """A program that leaves a mark when run: (the program, the mark)."""
+    mark = world.folder / f"{name}.ran"
+    program = world.folder / f"{name}.sh"
+    program.write_text(f"#!/bin/sh\ntouch '{mark}'\ncat\n")
+    program.chmod(0o755)
+    return program, mark
+
+
+def use_lfs(world: World) -> None:
+    """A stand-in for Git LFS: the clean filter writes a pointer, the smudge filter the content."""
+    store = world.folder / "lfs"
+    store.mkdir()
+    clean = world.folder / "lfs-clean.sh"
+    clean.write_text(
+        f"#!/bin/sh\ncat > '{store}/new'\n"
+        f"h=$(sha256sum < '{store}/new' | cut -c1-64); s=$(wc -c < '{store}/new' | tr -d ' ')\n"
+        f"cp '{store}/new' '{store}/'$h\n"
+        "printf 'version https://lfs.invalid/v1\\noid sha256:%s\\nsize %s\\n' $h $s\n"
+    )
+    clean.chmod(0o755)
+    world.git("config", "--global", "filter.lfs.clean", str(clean))
+    world.git("config", "--global", "filter.lfs.required", "true")
+    world.commit(__gitattributes="*.bin filter=lfs -text\n", big__bin="content\n" * 50)
+
+
+def add_submodule(world: World) -> Path:
+    """A submodule `sub` with one commit, committed."""
+    other = world.folder / "other"
+    world.git("init", "-q", str(other))
+    (other / "file").write_text("one\n")
+    world.git("add", "-A", at=other)
+    world.git("commit", "-q", "-m", "one", at=other)
+    world.git("submodule", "--quiet", "add", str(other), "sub")
+    world.git("commit", "-q", "-m", "sub")
+    wait_out_the_clock(world)
+    return world.root / "sub"
