@@ -43,7 +43,7 @@ def main() -> int:
 
 def in_box() -> bool:
     """Whether this is a plandock box, where the hook must do nothing."""
-    return bool(os.environ.get("PLANDOCK_BOX")) or os.path.exists("/opt/plandock/box")
+    return bool(os.environ.get("PLANDOCK_BOX")) or os.path.exists("/opt/plandock/steward.py")
 
 
 def _act(event: Event) -> int:

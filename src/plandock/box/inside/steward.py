@@ -20,27 +20,10 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import relay as relay_module
 
 ROOM = "/run/plandock"
-HOME = os.environ.get("HOME", "/home/agent")
+HOME = "/plandock/home"
 CONFIG = f"{HOME}/.claude"
 VOLUME = "/plandock/conversation"
 CLI = "/usr/local/bin/claude"
-# Variables that could bill per token or send the login elsewhere.  A repository's settings can
-# set them; the `--settings` of the command line win over those (measured, both versions).
-PINNED = (
-    "ANTHROPIC_API_KEY",
-    "ANTHROPIC_AUTH_TOKEN",
-    "ANTHROPIC_CUSTOM_HEADERS",
-    "ANTHROPIC_UNIX_SOCKET",
-    "CLAUDE_CODE_OAUTH_TOKEN",
-    "CLAUDE_CODE_USE_BEDROCK",
-    "CLAUDE_CODE_USE_VERTEX",
-    "CLAUDE_CODE_USE_FOUNDRY",
-    "CLAUDE_CODE_USE_MANTLE",
-    "CLAUDE_CODE_USE_ANTHROPIC_AWS",
-    "CLAUDE_CODE_USE_GATEWAY",
-    "AWS_BEARER_TOKEN_BEDROCK",
-    "NODE_OPTIONS",
-)
 END_S = 20.0
 
 
@@ -151,11 +134,11 @@ class Steward:
 
     def settings(self, env: dict[str, str]) -> str:
         """The settings file that wins over the repository's: its path in the tmpfs."""
-        pinned = {name: env.get(name, "") for name in PINNED}
-        pinned["ANTHROPIC_BASE_URL"] = env.get("ANTHROPIC_BASE_URL", "https://api.anthropic.com")
+        content: dict[str, Any] = self.wish["settings"]
+        pinned = content.setdefault("env", {})
         for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY"):
             pinned[name] = env[name]
-        content: dict[str, Any] = {"disableAllHooks": True, "apiKeyHelper": "", "env": pinned}
+        content["disableAllHooks"] = True
         if not self.wish.get("api_key"):
             content["forceLoginMethod"] = "claudeai"
         place = f"{ROOM}/settings.json"

@@ -1,0 +1,235 @@
+"""The containers of one run: their names, their labels, and how each is sealed.
+
+The only place that says what a run's containers look like; `engines.arguments` turns that into an
+engine's words.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from plandock import proc
+from plandock.engines.protocol import ContainerSpec, Engine, Tmpfs, VolumeMount
+from plandock.errors import EngineError, RepositoryError
+from plandock.runs.model import Run
+from plandock.settings.keys import Settings
+
+API_HOST = "api.anthropic.com"
+CONVERSATION = "/plandock/conversation"
+MIRROR = "/plandock/mirror"
+LINK = "/plandock/link"
+HOME = "/plandock/home"
+GIB = 1 << 30
+
+# Where a workspace cannot lie: the box needs these itself.
+_TAKEN = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/opt/plandock", "/plandock", "/proc")
+_TAKEN += ("/run", "/sbin", "/sys", "/usr")
+
+
+@dataclass(frozen=True)
+class Names:
+    """The names of everything that a run has in its engine."""
+
+    run: str
+    repo: str
+
+    @property
+    def box(self) -> str:
+        """The agent's container."""
+        return f"plandock-{self.run}-box"
+
+    @property
+    def gateway(self) -> str:
+        """The box's way out."""
+        return f"plandock-{self.run}-gateway"
+
+    @property
+    def work(self) -> str:
+        """The volume with the workspace."""
+        return f"plandock-{self.run}-work"
+
+    @property
+    def conversation(self) -> str:
+        """The volume with the conversation."""
+        return f"plandock-{self.run}-conversation"
+
+    @property
+    def link(self) -> str:
+        """The volume with the gateway's sockets."""
+        return f"plandock-{self.run}-link"
+
+    @property
+    def mirror(self) -> str:
+        """The volume with the repository's objects, kept from run to run."""
+        digest = hashlib.sha256(self.repo.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        return f"plandock-mirror-{digest}"
+
+    @property
+    def own_volumes(self) -> tuple[str, ...]:
+        """The volumes that end with the run."""
+        return (self.work, self.conversation, self.link)
+
+
+def names_of(run: Run) -> Names:
+    """The names of a run's containers and volumes."""
+    return Names(run.id, run.repo)
+
+
+def labels_of(run: Run, role: str) -> dict[str, str]:
+    """The labels by which `gc` and `recover` find what belongs to a run."""
+    return {"plandock.run": run.id, "plandock.role": role}
+
+
+def check_place(repo: str) -> None:
+    """Raise :class:`RepositoryError` where a box cannot have a workspace at this path."""
+    for taken in _TAKEN:
+        if repo == taken or repo.startswith(taken + "/") or taken.startswith(repo + "/"):
+            raise RepositoryError(
+                f"a repository at {repo} cannot be carried out: the box needs that folder itself",
+                hint="clone it to another folder",
+            )
+    if repo in ("/", "/tmp"):
+        raise RepositoryError(f"a repository at {repo} cannot be carried out", hint="move it")
+
+
+def make_volumes(engine: Engine, run: Run) -> None:
+    """Create the run's volumes and its repository's mirror."""
+    names = names_of(run)
+    for name in names.own_volumes:
+        engine.create_volume(name, labels_of(run, "volume"))
+    engine.create_volume(names.mirror, {"plandock.mirror": names.mirror})
+
+
+def stage_spec(run: Run, image: str, object_format: str) -> ContainerSpec:
+    """The container that lays the volumes out: no network, root only to hand folders over."""
+    names = names_of(run)
+    places = [run.repo, MIRROR, CONVERSATION, LINK]
+    return ContainerSpec(
+        name=f"plandock-{run.id}-stage",
+        image=image,
+        argv=("python3", "-I", "/opt/plandock/stage.py"),
+        labels=labels_of(run, "stage"),
+        volumes=(
+            VolumeMount(names.work, run.repo),
+            VolumeMount(names.mirror, MIRROR),
+            VolumeMount(names.conversation, CONVERSATION),
+            VolumeMount(names.link, LINK),
+        ),
+        tmpfs=(Tmpfs("/tmp", GIB),),
+        env={"PLANDOCK_VOLUMES": json.dumps(places), "PLANDOCK_OBJECT_FORMAT": object_format},
+        user="0:0",
+        cap_add=("CHOWN", "SETUID", "SETGID"),
+        stdin_open=True,
+    )
+
+
+def gateway_spec(run: Run, image: str, settings: Settings) -> ContainerSpec:
+    """The gateway's container: a network, and nothing of the workspace."""
+    upstream = None
+    if run.upstream:
+        address = urlsplit(run.upstream)
+        # On Linux the gateway shares the host's network to reach its loopback; elsewhere the
+        # engine lives in a machine of its own, which knows the host by this name.
+        host = address.hostname if sys.platform == "linux" else "host.docker.internal"
+        upstream = {"socket": f"{LINK}/upstream.sock", "host": host, "port": address.port}
+    allow = [API_HOST, *(h for h in settings.egress if "." in h)]
+    wish = {"socket": f"{LINK}/proxy.sock", "allow": allow, "upstream": upstream}
+    shared = run.upstream and sys.platform == "linux"
+    return ContainerSpec(
+        name=names_of(run).gateway,
+        image=image,
+        argv=("python3", "-s", "/opt/plandock/gateway.py"),
+        labels=labels_of(run, "gateway"),
+        volumes=(VolumeMount(names_of(run).link, LINK),),
+        env={"PLANDOCK_GATEWAY": json.dumps(wish), "PYTHONPATH": "/opt/plandock/lib"},
+        network="host" if shared else "bridge",
+        memory_bytes=256 << 20,
+        pids_limit=64,
+        init=True,
+        stop_timeout_s=2,
+    )
+
+
+def box_spec(run: Run, image: str, settings: Settings) -> ContainerSpec:
+    """The agent's container: no network, no capability, nothing of the host."""
+    names = names_of(run)
+    return ContainerSpec(
+        name=names.box,
+        image=image,
+        argv=("python3", "-I", "/opt/plandock/steward.py"),
+        labels=labels_of(run, "box"),
+        volumes=(
+            VolumeMount(names.work, run.repo),
+            VolumeMount(names.mirror, MIRROR, read_only=True),
+            VolumeMount(names.conversation, CONVERSATION),
+            VolumeMount(names.link, LINK, read_only=True),
+        ),
+        tmpfs=(
+            Tmpfs(HOME, 2 * GIB, exec=True),
+            Tmpfs("/tmp", 2 * GIB, exec=True),
+            Tmpfs("/run/plandock", 64 << 20),
+        ),
+        env={"HOME": HOME, "PLANDOCK_BOX": "1", "LANG": "C.UTF-8"},
+        network="none",
+        memory_bytes=settings.memory,
+        cpus=settings.cpus,
+        pids_limit=settings.pids,
+        runtime=settings.runtime or None,
+        init=True,
+        hostname="box",
+        stop_timeout_s=20,
+    )
+
+
+def reader_spec(run: Run, image: str, role: str, argv: tuple[str, ...]) -> ContainerSpec:
+    """A container without network over the run's volumes, for harvest and conversation."""
+    names = names_of(run)
+    return ContainerSpec(
+        name=f"plandock-{run.id}-{role}",
+        image=image,
+        argv=argv,
+        labels=labels_of(run, role),
+        volumes=(
+            VolumeMount(names.work, run.repo),
+            VolumeMount(names.mirror, MIRROR, read_only=True),
+            VolumeMount(names.conversation, CONVERSATION, read_only=True),
+        ),
+        tmpfs=(Tmpfs("/tmp", GIB),),
+        env={"HOME": "/tmp"},
+        memory_bytes=4 * GIB,
+        pids_limit=256,
+        stdin_open=True,
+    )
+
+
+def tell(engine: Engine, run: Run, message: dict[str, Any], *, patience_s: float = 20.0) -> None:
+    """Hand the steward a message, by standard input; waits until the steward is there."""
+    end = time.monotonic() + patience_s
+    data = json.dumps(message).encode()
+    argv = ("python3", "-I", "/opt/plandock/tell.py")
+    while True:
+        try:
+            engine.exec(names_of(run).box, argv, user="1000:1000", stdin=data)
+            return
+        except (EngineError, proc.ProcessFailed) as error:
+            if time.monotonic() > end:
+                raise EngineError(f"the box cannot be spoken to: {error}") from error
+            time.sleep(0.1)
+
+
+def remove_containers(engine: Engine, run: Run) -> None:
+    """Remove every container of a run."""
+    for container in engine.containers(f"plandock.run={run.id}"):
+        engine.remove(container.name)
+
+
+def remove_volumes(engine: Engine, run: Run) -> None:
+    """Remove every volume of a run; the mirror stays."""
+    for volume in engine.volumes(f"plandock.run={run.id}"):
+        engine.remove_volume(volume.name)
