@@ -157,7 +157,9 @@ def neutral_settings(*, base_url: str, kind: str) -> dict[str, Any]:
 
     To be given as ``--settings`` or as managed settings, both of which go before the others.
     Measured with both versions, against a project with each of these in its ``env`` block or as
-    ``apiKeyHelper``: requests carry the login's own token again.  ``base_url`` is where requests
+    ``apiKeyHelper``: requests carry the login's own token again.  The one exception is
+    ``ANTHROPIC_UNIX_SOCKET`` with 2.1.197: it stays, no request arrives anywhere, and the blanks
+    beside it are dropped; :func:`find_culprits` names it.  ``base_url`` is where requests
     are to go, ``kind`` the :class:`~plandock.claude.credentials.Login`'s: the variable that
     carries that very login is left alone.
     """

@@ -53,14 +53,17 @@ def read_bytes(path: Path, *, limit: int = LIMIT_BYTES) -> Opened | None:
         raise Unreadable(_words(error)) from None
     except ValueError:
         raise Unreadable("has a name that no file can have") from None
-    with os.fdopen(handle, "rb") as file:
-        try:
-            found = os.fstat(handle)
-            if not stat.S_ISREG(found.st_mode):
-                raise Unreadable("is not a regular file")
+    try:
+        found = os.fstat(handle)
+        # Before fdopen, which refuses a folder's descriptor and leaves it open.
+        if not stat.S_ISREG(found.st_mode):
+            raise Unreadable("is not a regular file")
+        with os.fdopen(handle, "rb", closefd=False) as file:
             data = file.read(limit + 1)
-        except OSError as error:
-            raise Unreadable(_words(error)) from None
+    except OSError as error:
+        raise Unreadable(_words(error)) from None
+    finally:
+        os.close(handle)
     if len(data) > limit:
         raise Unreadable(f"is larger than {limit} bytes")
     return Opened(data, stat.S_IMODE(found.st_mode), found.st_uid)
