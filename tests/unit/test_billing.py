@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -374,7 +375,7 @@ def test_neutral_settings_leave_the_login_itself_alone(kind, kept):
 
 def test_the_managed_folder_is_the_systems(monkeypatch):
     """Where an organisation's settings lie depends on the system."""
-    monkeypatch.setattr(billing.sys, "platform", "linux")
+    monkeypatch.setattr(sys, "platform", "linux")
     assert billing.managed_dir() == Path("/etc/claude-code")
-    monkeypatch.setattr(billing.sys, "platform", "darwin")
+    monkeypatch.setattr(sys, "platform", "darwin")
     assert billing.managed_dir() == Path("/Library/Application Support/ClaudeCode")

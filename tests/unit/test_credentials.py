@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ def folders(tmp_path, monkeypatch):
     """A throwaway home, and settings of plandock below it."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setattr(credentials.keychain.sys, "platform", "linux")
+    monkeypatch.setattr(sys, "platform", "linux")
     (tmp_path / ".claude").mkdir()
     return tmp_path / ".claude"
 

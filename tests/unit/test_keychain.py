@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -201,10 +202,10 @@ def test_the_folder_in_the_name_is_the_one_that_the_cli_uses(environ, folder):
 
 def test_only_macos_has_a_keychain(monkeypatch):
     """Elsewhere none is consulted, unless the user names a program."""
-    monkeypatch.setattr(keychain.sys, "platform", "linux")
+    monkeypatch.setattr(sys, "platform", "linux")
     assert keychain.security_program({}) is None
     assert keychain.security_program({"PLANDOCK_SECURITY": "/x"}) == "/x"
-    monkeypatch.setattr(keychain.sys, "platform", "darwin")
+    monkeypatch.setattr(sys, "platform", "darwin")
     assert keychain.security_program({}) == "/usr/bin/security"
 
 
