@@ -1,0 +1,95 @@
+"""The receipt: what a run did, as JSON beside the run and as text for people."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import datetime
+from typing import Any
+
+from plandock import paths
+from plandock.printable import printable
+from plandock.runs.model import Run
+from plandock.runs.store import Store
+
+
+def receipt_of(run: Run) -> dict[str, Any]:
+    """The receipt as a JSON object: the run's own keys, and the sentences that matter."""
+    data = run.to_json()
+    data["version"] = 1
+    data["payer"] = payer(run)
+    data["stand_in"] = run.upstream or None
+    data["duration_s"] = _duration_s(run)
+    data["next"] = next_steps(run)
+    return data
+
+
+def payer(run: Run) -> str:
+    """Who paid, in a sentence."""
+    if run.billing.source == "subscription":
+        plan = f" ({run.billing.subscription})" if run.billing.subscription else ""
+        return f"your Claude subscription{plan}; no API key was used"
+    if run.billing.source == "api-key":
+        return "your API key, per token, because billing = \"api-key\" is set"
+    return "nobody: the agent never started"
+
+
+def next_steps(run: Run) -> list[str]:
+    """What to type next."""
+    if run.commits:
+        steps = [f"plandock diff {run.id}", f"plandock merge {run.id}"]
+    else:
+        steps = [f"plandock logs {run.id}"]
+    if run.box_session_id:
+        steps.append(f"plandock open {run.id}")
+    return steps
+
+
+def write_receipt(store: Store, run: Run) -> None:
+    """Write receipt.json into the run's folder, whole or not at all."""
+    target = paths.run_dir(run.id) / "receipt.json"
+    temporary = target.with_suffix(".new")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        json.dump(receipt_of(run), file, indent=2)
+        file.write("\n")
+    os.replace(temporary, target)
+    store.note_event(run.id, "receipt")
+
+
+def as_text(run: Run) -> str:
+    """The receipt for people."""
+    usage, seconds = run.usage, _duration_s(run)
+    rows = [
+        ("run", f"{run.id}  {run.state}" + (f" ({run.reason})" if run.reason else "")),
+        ("plan", run.plan_title),
+        ("from", f"{run.base[:12]} in {run.repo}"),
+        ("branch", f"{run.branch}  {run.commits} commit(s)" if run.commits else "no commits"),
+        ("paid by", payer(run)),
+        ("time", f"{seconds:.0f} s, {run.turns} turn(s)" if seconds is not None else "-"),
+        ("tokens", f"{usage.input_tokens} in, {usage.output_tokens} out, "
+                   f"{usage.cache_read_tokens} from cache"),
+        ("box", f"{run.engine} {run.image}, Claude Code {run.cli_version}"),
+        ("reached", ", ".join(e["target"] for e in run.egress if e["decision"] == "allowed")
+                    or ("the stand-in" if run.upstream else "nothing")),
+        ("refused", ", ".join(e["target"] for e in run.egress if e["decision"] == "refused")
+                    or "nothing"),
+    ]
+    if run.upstream:
+        rows.append(("stand-in", f"{run.upstream} stood in for Anthropic's API"))
+    rows += [("flagged", name) for name in run.flagged_files[:20]]
+    rows += [("denied", f"{d.get('tool')} {d.get('input')}") for d in run.denied[:10]]
+    rows += [("note", note) for note in run.notes[:20]]
+    if run.message:
+        rows.append(("why", run.message))
+    if run.outcome:
+        rows.append(("summary", " ".join(run.outcome.split())[:600]))
+    rows += [("next", step) for step in next_steps(run)]
+    return "\n".join(f"{name:>9}  {printable(text)}" for name, text in rows)
+
+
+def _duration_s(run: Run) -> float | None:
+    if not (run.started_at and run.ended_at):
+        return None
+    start, end = (datetime.fromisoformat(t).timestamp() for t in (run.started_at, run.ended_at))
+    return end - start

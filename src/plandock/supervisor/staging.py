@@ -1,0 +1,202 @@
+"""From a recorded run to an agent at work: snapshot, image, volumes, gateway, box, login."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from plandock import git, paths
+from plandock.box import image as box_image
+from plandock.box import launch
+from plandock.claude import binary, conversation, credentials
+from plandock.claude.billing import neutral_settings
+from plandock.claude.redact import register
+from plandock.engines import detect
+from plandock.engines.protocol import Engine
+from plandock.errors import PlandockError
+from plandock.runs.model import Run, State, utc_now
+from plandock.runs.store import Store
+from plandock.settings.keys import Settings
+from plandock.workspace.snapshot import take_snapshot
+from plandock.workspace.stage import Wish, stage as stage_workspace
+
+# `plan` and question tools wait for a person, of whom there is none in a box; the push rule is a
+# courtesy to the model, what holds is that there is nowhere to push to (facts, section 6).
+DISALLOWED = ("Bash(git push:*)", "EnterPlanMode", "ExitPlanMode", "AskUserQuestion")
+_A_YEAR_S = 365 * 24 * 3600.0
+
+
+def stage(store: Store, run: Run) -> None:
+    """Bring the box up and let the agent go; ends with the run in `running`."""
+    settings = Settings.from_dict(run.settings)
+    launch.check_place(run.repo)
+    engine = detect.choose(settings.engine)
+    _step(store, run, "login")
+    login = credentials.find_login(
+        mode=settings.credentials,
+        billing=settings.billing,
+        config_dir=Path(run.config_dir),
+        environ=os.environ,
+    )
+    register(login.token.reveal())
+    version = binary.version_of(Path(run.claude))
+    run = store.change(run.id, engine=engine.name, cli_version=version)
+    clean_up(store, run)
+    _step(store, run, "image")
+    image = box_image.ensure_image(
+        engine,
+        cli_version=version,
+        base=settings.image,
+        node=settings.node,
+        progress=lambda line: print(line, flush=True),
+    )
+    launch.make_volumes(engine, run)
+    _step(store, run, "snapshot")
+    repo = Path(run.repo)
+    name, mail = git.identity(repo)
+    snapshot = take_snapshot(
+        repo, run_id=run.id, dirty=settings.dirty, carry=settings.carry, name=name, email=mail
+    )
+    talk = _conversation(run)
+    run = store.change(
+        run.id,
+        image=image,
+        base=snapshot.base,
+        snapshot=snapshot.commit,
+        fresh=talk is None,
+        model=talk.model if talk else "",
+        box_session_id=str(uuid.uuid4()),
+        notes=run.notes + [f"left out of the snapshot: {x}" for x in snapshot.left_out],
+    )
+    _step(store, run, "workspace")
+    gateway = _InBackground(lambda: _start_gateway(engine, run, image, settings))
+    memory = conversation.user_memory(Path(run.config_dir))
+    wish = Wish(run.repo, snapshot.commit, run.branch, name, mail, run.id)
+    spec = launch.stage_spec(run, image, git.line(repo, "rev-parse", "--show-object-format"))
+    stage_workspace(engine, spec, repo, wish, (*(talk.files if talk else ()), *memory))
+    gateway.join()
+    _step(store, run, "box")
+    box = launch.box_spec(run, image, settings)
+    engine.create(box)
+    engine.start(box.name)
+    launch.tell(engine, run, _order(run, settings, login, (name, mail)))
+    store.move(run.id, State.STAGING, State.RUNNING, step="agent")
+
+
+def clean_up(store: Store, run: Run) -> None:
+    """Remove what an earlier attempt at this run left in the engine, as far as it answers."""
+    if not run.engine:
+        return
+    with contextlib.suppress(PlandockError):
+        engine = detect.choose(run.engine)
+        launch.remove_containers(engine, run)
+        launch.remove_volumes(engine, run)
+
+
+def _step(store: Store, run: Run, name: str) -> None:
+    store.change(run.id, step=name)
+    store.note_event(run.id, "step", {"name": name})
+    print(f"{utc_now()} step {name}", flush=True)
+
+
+class _InBackground:
+    """A call that runs beside another; its failure is raised at the join."""
+
+    def __init__(self, call: Any) -> None:
+        self._error: Exception | None = None
+
+        def work() -> None:
+            try:
+                call()
+            except Exception as error:
+                self._error = error
+
+        self._thread = threading.Thread(target=work)
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait for its end."""
+        self._thread.join()
+        if self._error:
+            raise self._error
+
+
+def _start_gateway(engine: Engine, run: Run, image: str, settings: Settings) -> None:
+    spec = launch.gateway_spec(run, image, settings)
+    engine.create(spec)
+    # The link volume is the agent's only after staging has handed it over; the gateway's own
+    # start is tried again until then.
+    engine.start(spec.name)
+
+
+def _conversation(run: Run) -> conversation.Conversation | None:
+    if run.fresh or not run.transcript:
+        return None
+    transcript = Path(run.transcript)
+    if run.trigger == "accepted":
+        conversation.wait_for_approval(transcript)
+    return conversation.collect(transcript, cwd=run.cwd)
+
+
+def _order(
+    run: Run, settings: Settings, login: credentials.Login, who: tuple[str, str]
+) -> dict[str, Any]:
+    """What the steward is told; the only message that carries the login."""
+    secrets = login.box_secrets()
+    if "oauth_token" in secrets:
+        # As a file the token can be renewed while the run goes on, and no variable of the
+        # repository's settings goes before it (measured with both versions).
+        held = {
+            "accessToken": secrets["oauth_token"],
+            "expiresAt": int((time.time() + _A_YEAR_S) * 1000),
+            "scopes": ["user:inference"],
+        }
+        secrets = {"credentials": {"claudeAiOauth": held}}
+    upstream = "http://127.0.0.1:3129" if run.upstream else f"https://{launch.API_HOST}"
+    kind = "api-key" if login.kind == "api-key" else "file"
+    fixed = neutral_settings(base_url=upstream, kind=kind)
+    if kind == "api-key":
+        fixed["env"]["ANTHROPIC_API_KEY"] = secrets["api_key"]
+    arguments = ["-p", "--input-format", "stream-json", "--output-format", "stream-json"]
+    arguments += ["--verbose", "--dangerously-skip-permissions"]
+    arguments += ["--max-turns", str(settings.max_turns)]
+    if not run.fresh:
+        arguments += ["--resume", Path(run.transcript).stem, "--fork-session"]
+    arguments += ["--session-id", run.box_session_id]
+    if run.model:
+        arguments += ["--model", run.model]
+    arguments += ["--disallowedTools", *DISALLOWED]
+    return {
+        "op": "start",
+        **secrets,
+        "settings": fixed,
+        "billing": settings.billing,
+        "stand_in": bool(run.upstream),
+        "cwd": run.cwd,
+        "name": who[0],
+        "email": who[1],
+        "setup": settings.setup,
+        "arguments": arguments,
+        "prompt": prompt(run),
+    }
+
+
+def prompt(run: Run) -> str:
+    """What the agent is told: the plan where it does not know it, and what the box is like."""
+    told = (
+        f"You now run headless in a sealed container, on a copy of the repository at {run.repo}, "
+        f"on the branch {run.branch}. Carry out the approved plan completely, without asking. "
+        "Commit your work on this branch in sensible steps; the commits are collected when you "
+        "end. There is no remote and no network except the model's own API: do not push, and do "
+        "not retry what needs the network. Finish with a short summary of what you did and what "
+        "is left."
+    )
+    if not run.fresh:
+        return f"Proceed with the approved plan.\n\n{told}"
+    plan = (paths.run_dir(run.id) / "plan.md").read_text("utf-8")
+    return f"Implement the following plan:\n\n{plan}\n\n{told}"
