@@ -1,0 +1,69 @@
+"""The command line: the group of commands, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+
+import click
+
+from plandock import __version__, paths
+from plandock.claude.redact import redact
+from plandock.cli import inspecting, running, setting_up, taking
+from plandock.errors import PlandockError
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="RUN is a run's id, an unambiguous beginning of one, or `last`.",
+)
+@click.version_option(__version__, prog_name="plandock")
+def cli() -> None:
+    """Accept a plan in Claude Code; a sealed local container carries it out; a branch comes back.
+
+    Start with `plandock init`, then accept a plan with auto-accept edits.
+    """
+
+
+@cli.command()
+def hook() -> None:
+    """What Claude Code calls: a hook's JSON on standard input, the answer on standard output."""
+
+
+for _module in (setting_up, running, inspecting, taking):
+    for _command in _module.COMMANDS:
+        cli.add_command(_command)
+
+
+def main() -> int:
+    """Run one command; returns the exit code of the contract (shared/design.md, section 4)."""
+    try:
+        answer = cli.main(standalone_mode=False)
+        return answer if isinstance(answer, int) else 0
+    except click.exceptions.Abort:
+        click.echo("interrupted", err=True)
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except PlandockError as error:
+        click.echo(f"plandock: {redact(error.message)}", err=True)
+        if error.hint:
+            click.echo(f"  next: {redact(error.hint)}", err=True)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # `plandock logs … | head`: not an error; keep the interpreter from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        log = paths.make_private(paths.state_dir()) / "bug.log"
+        with open(log, "a", encoding="utf-8", errors="backslashreplace") as file:
+            stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            file.write(f"{stamp} {redact(''.join(traceback.format_exception(error)))}")
+        click.echo(f"plandock: this is a bug: {redact(str(error))}", err=True)
+        click.echo(f"  next: report it with {log}", err=True)
+        return 3
