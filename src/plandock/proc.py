@@ -20,6 +20,10 @@ _DROPPED_PREFIXES = ("GIT_", "ANTHROPIC_", "CLAUDE_", "CLAUDECODE", "AWS_", "GOO
 _DROPPED_SUFFIXES = ("_API_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
 
 
+# A running child, for the annotations of those who may not import subprocess.
+Child = subprocess.Popen[bytes]
+
+
 @dataclass(frozen=True)
 class Finished:
     """How a child process ended."""
