@@ -29,7 +29,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"workspace", "box", "gateway", "claude", "receipt"}),
     frozenset({"engines"}),
     frozenset({"runs"}),
-    frozenset({"errors", "paths", "printable", "proc", "settings"}),
+    frozenset({"errors", "git", "paths", "printable", "proc", "settings"}),
 )
 
 # Imports between peers of one layer, each with its reason.
@@ -44,6 +44,9 @@ PEERS: frozenset[tuple[str, str]] = frozenset(
         ("recover", "supervisor"),  # what it finds half done is handed back to the supervisor
         ("box", "claude"),  # the image carries the version that `claude` finds on the host
         ("box", "gateway"),  # the box is started beside its gateway, over one shared socket
+        ("workspace", "claude"),  # a conversation's files are staged beside the work tree
+        ("git", "errors"),
+        ("git", "proc"),  # git is run like any other program
         ("proc", "errors"),
         ("paths", "errors"),
         ("settings", "errors"),
@@ -56,6 +59,14 @@ ALONE = "standin"
 MAY_USE_ALONE = frozenset({"demo"})
 
 HOOK_REACHES = frozenset({"hook", "runs"}) | LAYERS[-1]
+# Single modules above that line which the hook may load all the same: leaves that import nothing
+# but the standard library and `errors`, in packages whose own __init__ is empty.
+HOOK_LEAVES = frozenset(
+    {
+        "plandock.engines.quick",  # whether an engine is up, before the turn is stopped
+        "plandock.workspace.branch",  # the branch's name is in the answer
+    }
+)
 
 STARTS_PROCESSES = "proc"
 PROCESS_MODULES = frozenset({"subprocess", "multiprocessing", "pty"})
@@ -207,7 +218,7 @@ def _processes(source: Source) -> Iterator[str]:
         return
     hint = f"processes are started in `{ROOT}.{STARTS_PROCESSES}` alone"
     for item in source.imports:
-        if item.module.partition(".")[0] in PROCESS_MODULES:
+        if not item.typing_only and item.module.partition(".")[0] in PROCESS_MODULES:
             yield f"{source.path}:{item.line}: imports `{item.module}`; {hint}"
     for name, line in source.process_calls:
         yield f"{source.path}:{line}: uses `{name}`; {hint}"
@@ -232,7 +243,8 @@ def _hook(sources: dict[str, Source]) -> Iterator[str]:
                 if top not in sys.stdlib_module_names:
                     yield f"{where}, which is not of the standard library"
                 continue
-            if package_of(item.module) not in HOOK_REACHES | {""}:
+            below = package_of(item.module) in HOOK_REACHES | {""}
+            if not below and item.module not in HOOK_LEAVES:
                 yield f"{where}; allowed: {', '.join(sorted(HOOK_REACHES))}"
                 continue
             # Importing a module runs the packages above it too.

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
+from plandock import git
 from plandock.errors import RepositoryError
-from plandock.workspace import git
 from tests.git.worlds import REF, World, add_submodule, untouched, use_lfs
 
 

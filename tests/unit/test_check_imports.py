@@ -13,6 +13,7 @@ CLEAN = {
     "runs/__init__.py": "",
     "runs/store.py": "import sqlite3\nfrom plandock import errors, proc",
     "engines/__init__.py": "from plandock.runs import store",
+    "engines/protocol.py": "import typing\nif typing.TYPE_CHECKING:\n    import subprocess",
     "box/__init__.py": "from plandock.claude import binary\nfrom plandock import engines",
     "box/inside/agent.py": "import os, subprocess\nos.execv('a', ['a'])",
     "claude/__init__.py": "",

@@ -25,11 +25,12 @@ CONVERSATION = "/plandock/conversation"
 MIRROR = "/plandock/mirror"
 LINK = "/plandock/link"
 HOME = "/plandock/home"
+SCRATCH = "/tmp"  # noqa: S108 - the box's own, a tmpfs
 GIB = 1 << 30
 
 # Where a workspace cannot lie: the box needs these itself.
-_TAKEN = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/opt/plandock", "/plandock", "/proc")
-_TAKEN += ("/run", "/sbin", "/sys", "/usr")
+_TAKEN: tuple[str, ...] = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/opt/plandock")
+_TAKEN += ("/plandock", "/proc", "/run", "/sbin", "/sys", "/usr")
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def check_place(repo: str) -> None:
                 f"a repository at {repo} cannot be carried out: the box needs that folder itself",
                 hint="clone it to another folder",
             )
-    if repo in ("/", "/tmp"):
+    if repo in ("/", SCRATCH):
         raise RepositoryError(f"a repository at {repo} cannot be carried out", hint="move it")
 
 
@@ -121,7 +122,7 @@ def stage_spec(run: Run, image: str, object_format: str) -> ContainerSpec:
             VolumeMount(names.conversation, CONVERSATION),
             VolumeMount(names.link, LINK),
         ),
-        tmpfs=(Tmpfs("/tmp", GIB),),
+        tmpfs=(Tmpfs(SCRATCH, GIB),),
         env={"PLANDOCK_VOLUMES": json.dumps(places), "PLANDOCK_OBJECT_FORMAT": object_format},
         user="0:0",
         cap_add=("CHOWN", "SETUID", "SETGID"),
@@ -172,7 +173,7 @@ def box_spec(run: Run, image: str, settings: Settings) -> ContainerSpec:
         ),
         tmpfs=(
             Tmpfs(HOME, 2 * GIB, exec=True),
-            Tmpfs("/tmp", 2 * GIB, exec=True),
+            Tmpfs(SCRATCH, 2 * GIB, exec=True),
             Tmpfs("/run/plandock", 64 << 20),
         ),
         env={"HOME": HOME, "PLANDOCK_BOX": "1", "LANG": "C.UTF-8"},
@@ -200,8 +201,8 @@ def reader_spec(run: Run, image: str, role: str, argv: tuple[str, ...]) -> Conta
             VolumeMount(names.mirror, MIRROR, read_only=True),
             VolumeMount(names.conversation, CONVERSATION, read_only=True),
         ),
-        tmpfs=(Tmpfs("/tmp", GIB),),
-        env={"HOME": "/tmp"},
+        tmpfs=(Tmpfs(SCRATCH, GIB),),
+        env={"HOME": SCRATCH},
         memory_bytes=4 * GIB,
         pids_limit=256,
         stdin_open=True,

@@ -100,7 +100,8 @@ class Progress:
         if self.result is None:
             return ""
         errors = self.result.get("errors")
-        words = self.result.get("result") or (errors[0] if isinstance(errors, list) and errors else "")
+        first = errors[0] if isinstance(errors, list) and errors else ""
+        words = self.result.get("result") or first
         return _text(words, 4000)
 
 

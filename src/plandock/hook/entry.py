@@ -134,7 +134,7 @@ def _hand_off(event: Event, decision: Decision, recorded: Recorded) -> int:
     try:
         # First of all, and durably: further tool calls of the same message come while this one
         # is still being answered, and `continue: false` does not stop them (facts, section 2).
-        if not (before.get("kind") == "handed-off"):
+        if before.get("kind") != "handed-off":
             marks.put(paths.latch_dir(), session, {"kind": "handing-off"})
         from plandock.hook import handoff
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from plandock import paths, proc, settings
+from plandock import git, paths, proc, settings
 from plandock.hook import preflight
 from plandock.runs.model import Run, RunId, new_run_id, utc_now
 from plandock.runs.store import Store
@@ -44,7 +44,7 @@ def hand_off(
     """
     top = None
     try:
-        top = preflight.git.top_level(cwd)
+        top = git.top_level(cwd)
     except proc.ProcessFailed:
         pass
     chosen = settings.load(repo=top, flags=flags or {})

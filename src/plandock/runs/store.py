@@ -180,6 +180,13 @@ class Store:
             )
         return Run.from_record(json.loads((exact or rows)[0][1]))
 
+    def events(self, run_id: str) -> list[dict[str, Any]]:
+        """What happened to a run, oldest first: ``at``, ``kind`` and the event's own keys."""
+        rows = self._db.execute(
+            "SELECT at, kind, data FROM event WHERE run = ? ORDER BY seq", (run_id,)
+        )
+        return [{"at": at, "kind": kind, **json.loads(data)} for at, kind, data in rows]
+
     def list(self, *, unfinished: bool = False, repo: str = "") -> list[Run]:
         """Runs, newest first; only unfinished ones, or only those of one repository, if asked."""
         where, values = ["1"], []
@@ -245,13 +252,6 @@ class Store:
         """Append one event to a run's record."""
         with self._write():
             self._event(RunId(run_id), kind, data or {})
-
-    def events(self, run_id: str) -> list[dict[str, Any]]:
-        """What happened to a run, oldest first: ``at``, ``kind`` and the event's own keys."""
-        rows = self._db.execute(
-            "SELECT at, kind, data FROM event WHERE run = ? ORDER BY seq", (run_id,)
-        )
-        return [{"at": at, "kind": kind, **json.loads(data)} for at, kind, data in rows]
 
     def _event(self, run_id: RunId, kind: str, data: dict[str, Any]) -> None:
         self._db.execute(

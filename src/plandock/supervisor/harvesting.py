@@ -117,7 +117,8 @@ def _take_work(engine: Engine, run: Run) -> harvesting.Harvested:
     )
     with tempfile.TemporaryFile() as errors:
         child = engine.open_run(spec, stderr=errors)
-        assert child.stdin is not None and child.stdout is not None
+        assert child.stdin is not None
+        assert child.stdout is not None
         try:
             child.stdin.write(json.dumps(order).encode() + b"\n")
             child.stdin.close()

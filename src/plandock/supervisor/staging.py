@@ -23,7 +23,8 @@ from plandock.runs.model import Run, State, utc_now
 from plandock.runs.store import Store
 from plandock.settings.keys import Settings
 from plandock.workspace.snapshot import take_snapshot
-from plandock.workspace.stage import Wish, stage as stage_workspace
+from plandock.workspace.stage import Wish
+from plandock.workspace.stage import stage as stage_workspace
 
 # `plan` and question tools wait for a person, of whom there is none in a box; the push rule is a
 # courtesy to the model, what holds is that there is nowhere to push to (facts, section 6).

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from plandock import paths, proc
+from plandock import git, paths, proc
 from plandock.errors import PlandockError, RepositoryError
 from plandock.printable import one_line
-from plandock.workspace import git, lfs
+from plandock.workspace import lfs
 from plandock.workspace.neutral import Neutral, neutralise
 
 _UNOPENED = re.compile(rb"could not open directory '(.*?)': ([^\n]*)\n", re.DOTALL)

@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from plandock.workspace import git
+from plandock import git
 
 # The specification: a pointer is text of less than 1024 bytes, keys in order after `version`.
 _LONGEST = 1023

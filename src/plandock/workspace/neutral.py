@@ -1,6 +1,6 @@
 """What a repository's configuration would run, found and switched off for our own calls.
 
-:data:`plandock.workspace.git.SAFE_OPTIONS` covers what has a fixed name (hooks, monitor, pager).
+:data:`plandock.git.SAFE_OPTIONS` covers what has a fixed name (hooks, monitor, pager).
 Content filters have names of the user's choosing, which may hold ``=`` and so cannot be given as
 ``-c name=value``; ``GIT_CONFIG_COUNT`` (git 2.31) takes any name and outranks every file.
 """
@@ -11,8 +11,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from plandock import git
 from plandock.errors import RepositoryError
-from plandock.workspace import git
 
 _PROBE = "plandock.probe"
 _FIXED: tuple[tuple[str, str], ...] = (

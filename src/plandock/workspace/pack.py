@@ -14,10 +14,9 @@ from tempfile import TemporaryFile
 from types import TracebackType
 from typing import IO
 
-from plandock import proc
+from plandock import git, proc
 from plandock.errors import RepositoryError
 from plandock.printable import one_line
-from plandock.workspace import git
 
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _ENV = {

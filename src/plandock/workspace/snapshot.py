@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from plandock import git
 from plandock.errors import RepositoryError, UsageError
 from plandock.printable import one_line
-from plandock.workspace import git
 from plandock.workspace.changes import Changes, Entry, copied_index
 from plandock.workspace.neutral import neutralise
 

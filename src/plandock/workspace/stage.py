@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from plandock import proc
 from plandock.claude.conversation import BoxFile
@@ -40,7 +40,8 @@ def stage(
     """
     with tempfile.TemporaryFile() as errors:
         child = engine.open_run(spec, stderr=errors)
-        assert child.stdin is not None and child.stdout is not None
+        assert child.stdin is not None
+        assert child.stdout is not None
         try:
             haves = _answer(child.stdout, errors).get("haves", [])
             known = [x for x in haves if isinstance(x, str)]
@@ -69,7 +70,7 @@ def stage(
             proc.end(child, grace_s=10.0)
 
 
-def _answer(stream: IO[bytes], errors: IO[bytes]) -> dict[str, object]:
+def _answer(stream: IO[bytes], errors: IO[bytes]) -> dict[str, Any]:
     line = stream.readline(_LONGEST_LINE)
     try:
         data = json.loads(line)

@@ -17,7 +17,7 @@ from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-import relay as relay_module
+import relay as relay_module  # type: ignore[import-not-found]
 
 ROOM = "/run/plandock"
 HOME = "/plandock/home"
@@ -242,7 +242,8 @@ class Steward:
 
     def follow(self) -> str:
         """Copy the CLI's output to the log and judge it; returns why it was ended, if it was."""
-        assert self.cli is not None and self.cli.stdout is not None
+        assert self.cli is not None
+        assert self.cli.stdout is not None
         why = ""
         for raw in self.cli.stdout:
             with _out:
@@ -268,7 +269,8 @@ class Steward:
 
     def complaints(self) -> None:
         """Copy what the CLI says on standard error, line by line, bounded."""
-        assert self.cli is not None and self.cli.stderr is not None
+        assert self.cli is not None
+        assert self.cli.stderr is not None
         for raw in self.cli.stderr:
             say("stderr", text=raw[:2000].decode("utf-8", "replace").rstrip("\n"))
 

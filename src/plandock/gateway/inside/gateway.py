@@ -147,7 +147,7 @@ class Gateway:
             with contextlib.suppress(OSError):
                 writer.write(head.encode() + b"Connection: close\r\n\r\n" + body)
                 await writer.drain()
-        except (OSError, asyncio.TimeoutError) as error:
+        except (OSError, asyncio.TimeoutError) as error:  # noqa: UP041 - older Pythons in images
             say("failed", target=asked, why=type(error).__name__)
         finally:
             writer.close()
