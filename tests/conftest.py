@@ -1,0 +1,148 @@
+"""Fixtures for all tests: a throwaway home, both engines, both versions of the real CLI."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Iterator
+from functools import cache
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from tests.support import machine
+from tests.support.repository import Repository, make_repository, write_git_config
+from tests.support.tmux import Tmux
+
+machine.load_setup()
+
+# A slow machine is no failure of a property; `make fuzz` looks further.
+hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=5000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+REAL_PARTS = ("engine", "e2e", "tmux")
+"""Markers of tests that need something real; in CI none of them may be skipped."""
+
+why_engine_is_absent = cache(machine.why_engine_is_absent)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run tests that ask for `engine` and `claude_cli` with each of them, unless they choose."""
+    chosen = {
+        name.strip()
+        for mark in metafunc.definition.iter_markers("parametrize")
+        for name in (mark.args[0].split(",") if isinstance(mark.args[0], str) else mark.args[0])
+    }
+    if "engine" in metafunc.fixturenames and "engine" not in chosen:
+        metafunc.parametrize("engine", machine.wanted_engines(), indirect=True)
+    if "claude_cli" in metafunc.fixturenames and "claude_cli" not in chosen:
+        metafunc.parametrize("claude_cli", tuple(machine.CLI_VERSIONS), indirect=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by what they use, and keep those that share an engine on one worker.
+
+    Containers of one engine are found by label, so two tests at a time would see each other's.
+    """
+    for item in items:
+        uses = set(getattr(item, "fixturenames", ()))
+        for fixture, marker in (("engine", "engine"), ("claude_cli", "e2e"), ("tmux", "tmux")):
+            if fixture in uses:
+                item.add_marker(marker)
+        if any(item.get_closest_marker(name) for name in REAL_PARTS):
+            parameters = getattr(getattr(item, "callspec", None), "params", {})
+            other = "podman" in map(str, parameters.values())
+            item.add_marker(pytest.mark.xdist_group("podman" if other else "docker"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """In CI, a skipped test of something real is a failed one."""
+    report = yield
+    needs_real = any(item.get_closest_marker(name) for name in REAL_PARTS)
+    if machine.in_ci() and needs_real and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped in CI, where nothing real may be absent: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """In CI, a file that skips itself while it is read is an error."""
+    report = yield
+    if machine.in_ci() and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"skipped in CI as a whole: {report.longrepr}"
+    return report
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A throwaway HOME; nothing in the environment names a model, a key, a login or a repo."""
+    for name in machine.to_drop(os.environ):
+        monkeypatch.delenv(name)
+    made = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(made))
+    for name, folder in (
+        ("XDG_CONFIG_HOME", ".config"),
+        ("XDG_STATE_HOME", ".local/state"),
+        ("XDG_DATA_HOME", ".local/share"),
+        ("XDG_CACHE_HOME", ".cache"),
+    ):
+        monkeypatch.setenv(name, str(made / folder))
+    # /etc/gitconfig may hold anything; the identity is that of the throwaway home.
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(write_git_config(made)))
+    return made
+
+
+@pytest.fixture
+def make_repo(tmp_path: Path) -> Callable[..., Repository]:
+    """A factory: `make_repo("name", {"file": "text"})` makes a repository below tmp_path."""
+
+    def make(name: str = "repo", *files: dict[str, str | bytes]) -> Repository:
+        return make_repository(tmp_path / name, *files)
+
+    return make
+
+
+@pytest.fixture
+def repo(make_repo: Callable[..., Repository]) -> Repository:
+    """A small repository with one commit and an identity."""
+    return make_repo()
+
+
+@pytest.fixture
+def engine(request: pytest.FixtureRequest) -> str:
+    """`docker`, then `podman`: the name of an engine that answers; its absence is a failure."""
+    name: str = request.param
+    if reason := why_engine_is_absent(name):
+        pytest.fail(reason, pytrace=False)
+    return name
+
+
+@pytest.fixture
+def base_image() -> str:
+    """The image that set-up put into each engine; boxes in tests are built upon it."""
+    return os.environ.get("PLANDOCK_TEST_BASE_IMAGE", "debian:bookworm-slim")
+
+
+@pytest.fixture
+def claude_cli(request: pytest.FixtureRequest) -> Path:
+    """The real Claude Code CLI, `2.1.197` and `newest`; its absence is a failure."""
+    variable = machine.CLI_VERSIONS[request.param]
+    path = Path(os.environ.get(variable) or "/absent")
+    if not os.access(path, os.X_OK):
+        pytest.fail(f"{variable} names no program. Next step: `make setup`", pytrace=False)
+    return path
+
+
+@pytest.fixture
+def tmux() -> Iterator[Tmux]:
+    """A terminal of this test's own."""
+    terminal = Tmux()
+    yield terminal
+    terminal.close()

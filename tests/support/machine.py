@@ -1,0 +1,76 @@
+"""What set-up made on this machine, and an environment with nothing of its user in it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+CLONE = Path(__file__).resolve().parents[2]
+ENGINES = ("docker", "podman")
+CLI_VERSIONS = {
+    "2.1.197": "PLANDOCK_TEST_CLI_2_1_197",
+    "newest": "PLANDOCK_TEST_CLI_NEWEST",
+}
+
+# Variables that name a model, a key, a login or somebody's repository; and the product's own,
+# of which a developer may have set some for daily use.
+DROPPED_PREFIXES = ("ANTHROPIC_", "CLAUDE_", "CLAUDECODE", "GIT_", "PLANDOCK_", "XDG_")
+DROPPED_SUFFIXES = ("_API_KEY", "_TOKEN")
+KEPT_PREFIXES = ("PLANDOCK_TEST_", "PLANDOCK_SETUP_")
+
+
+def load_setup() -> None:
+    """Put what `make setup` recorded into the environment, so that plain `pytest` works, too.
+
+    What is set already wins: the Makefile exports the same variables.
+    """
+    folder = Path(os.environ.get("PLANDOCK_SETUP_DIR") or CLONE / ".setup")
+    try:
+        lines = (folder / "env").read_text().splitlines()
+    except FileNotFoundError:
+        return
+    for line in lines:
+        name, _, value = line.partition("=")
+        os.environ.setdefault(name, value)
+
+
+def to_drop(names: Iterable[str]) -> list[str]:
+    """Those variables that no test may inherit."""
+    return [
+        name
+        for name in names
+        if name.startswith(DROPPED_PREFIXES) or name.endswith(DROPPED_SUFFIXES)
+        if not name.startswith(KEPT_PREFIXES)
+    ]
+
+
+def in_ci() -> bool:
+    """Whether a skipped engine or end-to-end test counts as a failure."""
+    return os.environ.get("CI", "").lower() in {"1", "true", "yes"}
+
+
+def why_engine_is_absent(engine: str) -> str:
+    """The reason why an engine cannot be used, with the next step; empty where it can."""
+    argv = [engine, "info"]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        complaint = str(error)
+    else:
+        # Docker's client is content to describe itself when no server answers.
+        if done.returncode == 0 and "Cannot connect" not in done.stderr:
+            return ""
+        complaint = (done.stderr.strip().splitlines() or ["no answer"])[-1]
+    others = ",".join(x for x in ENGINES if x != engine)
+    return (
+        f"{engine} cannot be used: {complaint}. "
+        f"Next step: `make setup`, or PLANDOCK_TEST_ENGINES={others} to test without it"
+    )
+
+
+def wanted_engines() -> tuple[str, ...]:
+    """The engines to test with: `PLANDOCK_TEST_ENGINES`, by default both."""
+    names = os.environ.get("PLANDOCK_TEST_ENGINES", "").replace(",", " ").split()
+    return tuple(x for x in ENGINES if x in names) or ENGINES

@@ -1,0 +1,32 @@
+"""The terminal that other tests drive programs with."""
+
+import sys
+
+import pytest
+
+
+def test_keys_reach_the_program_and_its_screen_is_read(tmux, tmp_path):
+    """Text and named keys arrive; the environment is the given one and nothing else."""
+    code = "import os; print(sorted(os.environ)); print('got', repr(input())); input()"
+    env = {"PATH": "/usr/bin:/bin", "SECRET": "a 'quoted' $value"}
+    tmux.start([sys.executable, "-I", "-c", code], tmp_path, env)
+    tmux.wait_for(r"\['LANG', 'PATH', 'SECRET', 'TERM'\]", timeout=10)
+    tmux.send("Yes; it's 50%", "Enter")
+    tmux.wait_for(r"got \"Yes; it's 50%\"", timeout=10)
+    assert not tmux.ended()
+
+
+def test_a_program_that_ends_leaves_its_screen(tmux, tmp_path):
+    """Values with quotes come through, and the last screen is there to be read."""
+    env = {"PATH": "/usr/bin:/bin", "SECRET": "a 'quoted' $value"}
+    tmux.start(["printenv", "SECRET"], tmp_path, env)
+    tmux.wait_for(r"^a 'quoted' \$value$", timeout=10)
+    assert tmux.ended()
+
+
+def test_waiting_in_vain_shows_the_screen(tmux, tmp_path):
+    """The failure says what was on the screen instead."""
+    tmux.start(["echo", "something else"], tmp_path, {"PATH": "/usr/bin:/bin"})
+    tmux.wait_for("something else", timeout=10)
+    with pytest.raises(AssertionError, match="something else"):
+        tmux.wait_for("never", timeout=0.2)
