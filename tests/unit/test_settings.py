@@ -285,7 +285,7 @@ def test_flags_not_given_do_not_count(config: Path) -> None:
 
 def test_variables_that_are_no_settings_are_let_alone(config: Path) -> None:
     """plandock's other variables, and unknown ones, are no unknown keys."""
-    names = "UPSTREAM CLAUDE SECURITY BOX TEST_X SETUP_DIR PYTHON WHATEVER".split()
+    names = ["UPSTREAM", "CLAUDE", "SECURITY", "BOX", "TEST_X", "SETUP_DIR", "PYTHON", "WHATEVER"]
     found = load(repo=None, environ={f"PLANDOCK_{n}": "x" for n in names})
     assert set(found.origins.values()) == {"default"}
 
@@ -407,9 +407,11 @@ def test_no_text_in_a_variable_crashes(key: str, text: str) -> None:
     try:
         found = load(repo=None, environ={f"PLANDOCK_{key.upper()}": text})
     except SettingsError as error:
-        assert error.message.isprintable()
+        message, found = error.message, Settings()
     else:
-        assert Settings.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+        message = key
+    assert message.isprintable()
+    assert Settings.from_dict(json.loads(json.dumps(found.to_dict()))) == found
 
 
 def test_importing_settings_is_light() -> None:
