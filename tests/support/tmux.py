@@ -19,6 +19,7 @@ class Tmux:
         # Not below tmp_path: the path of a Unix socket may have 107 bytes at most.
         self._folder = tempfile.TemporaryDirectory(prefix="plandock-tmux-")
         self._socket = str(Path(self._folder.name, "socket"))
+        self._ended = Path(self._folder.name, "exit-code")
         self._size = ("-x", str(width), "-y", str(height))
 
     def _tmux(
@@ -41,14 +42,14 @@ class Tmux:
 
         The screen stays readable after the program has ended.
         """
-        # Settings are made before the session so that a program which ends at once is kept.
-        command = ["new-session", "-d", *self._size, "-c", str(cwd)]
-        keep = ["set-option", "-g", "remain-on-exit", "on", ";"]
         # The values go through tmux's own environment, so that no quoting of theirs matters.
         variables = {"TERM": "xterm-256color", "LANG": "C.UTF-8", **env}
         script = " ".join(f'{name}="${{{name}}}"' for name in variables)
-        line = f'set -- {script} {shlex.join(str(x) for x in argv)}; exec env -i "$@"'
-        done = self._tmux("start-server", ";", *keep, *command, line, env=variables)
+        # The shell outlives the program: tmux scrolls the screen of a pane that has died, and
+        # may lose what was written just before (3.3).
+        run = f'trap : INT; env -i "$@"; echo $? > {shlex.quote(str(self._ended))}; sleep 100000'
+        line = f"set -- {script} {shlex.join(str(x) for x in argv)}; {run}"
+        done = self._tmux("new-session", "-d", *self._size, "-c", str(cwd), line, env=variables)
         assert done.returncode == 0, f"tmux: {done.stderr.strip()}"
 
     def send(self, *keys: str) -> None:
@@ -79,9 +80,12 @@ class Tmux:
                 raise AssertionError(f"no /{pattern}/ within {timeout:g} s; the screen:\n{screen}")
             time.sleep(0.05)
 
-    def ended(self) -> bool:
-        """Whether the program in the terminal has ended."""
-        return self._tmux("display-message", "-p", "#{pane_dead}").stdout.strip() != "0"
+    def exit_code(self) -> int | None:
+        """How the program in the terminal ended; None while it runs."""
+        try:
+            return int(self._ended.read_text() or "")
+        except (FileNotFoundError, ValueError):
+            return None
 
     def close(self) -> None:
         """End the server and whatever still runs in it."""

@@ -1,6 +1,7 @@
 """The terminal that other tests drive programs with."""
 
 import sys
+import time
 
 import pytest
 
@@ -13,15 +14,19 @@ def test_keys_reach_the_program_and_its_screen_is_read(tmux, tmp_path):
     tmux.wait_for(r"\['LANG', 'PATH', 'SECRET', 'TERM'\]", timeout=10)
     tmux.send("Yes; it's 50%", "Enter")
     tmux.wait_for(r"got \"Yes; it's 50%\"", timeout=10)
-    assert not tmux.ended()
+    assert tmux.exit_code() is None
 
 
 def test_a_program_that_ends_leaves_its_screen(tmux, tmp_path):
-    """Values with quotes come through, and the last screen is there to be read."""
+    """Values with quotes come through; screen and exit code are there to be read afterwards."""
     env = {"PATH": "/usr/bin:/bin", "SECRET": "a 'quoted' $value"}
-    tmux.start(["printenv", "SECRET"], tmp_path, env)
+    tmux.start(["sh", "-c", 'printenv SECRET; exit "$1"', "sh", "3"], tmp_path, env)
     tmux.wait_for(r"^a 'quoted' \$value$", timeout=10)
-    assert tmux.ended()
+    until = time.monotonic() + 10
+    while tmux.exit_code() is None and time.monotonic() < until:
+        time.sleep(0.02)
+    assert tmux.exit_code() == 3
+    assert tmux.screen() == "a 'quoted' $value"
 
 
 def test_waiting_in_vain_shows_the_screen(tmux, tmp_path):
