@@ -225,7 +225,7 @@ def volume_option(volume: VolumeMount) -> str:
     path = container_path(volume.path)
     fields = ["type=volume", f"source={plain_name('volume', volume.name)}", f"destination={path}"]
     if volume.read_only:
-        fields.append("readonly=true")
+        fields.append("ro=true")
     return ",".join(_csv_field(value) for value in fields)
 
 

@@ -94,3 +94,5 @@ def _fail(store: Store, run_id: str, error: Exception) -> None:
     store.move(run.id, run.state, State.FAILED, **changes)
     if run.state in (State.QUEUED, State.STAGING):
         staging.clean_up(store, run)
+    else:
+        staging.end_containers(run)  # the volumes stay: they hold the work

@@ -99,6 +99,13 @@ def clean_up(store: Store, run: Run) -> None:
         launch.remove_volumes(engine, run)
 
 
+def end_containers(run: Run) -> None:
+    """Remove a run's containers and keep its volumes, as far as the engine answers."""
+    if run.engine:
+        with contextlib.suppress(PlandockError):
+            launch.remove_containers(detect.choose(run.engine), run)
+
+
 def _step(store: Store, run: Run, name: str) -> None:
     store.change(run.id, step=name)
     store.note_event(run.id, "step", {"name": name})
