@@ -53,9 +53,16 @@ class IsolationError(PlandockError):
 
 
 class HarvestRefused(PlandockError):
-    """What came out of the box failed a check; the bundle and the volume are kept."""
+    """What came out of the box failed a check; the bundle and the volume are kept.
+
+    ``message`` names the first reasons, ``reasons`` holds them all.
+    """
 
     exit_code = 23
+
+    def __init__(self, message: str, *, hint: str = "", reasons: tuple[str, ...] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.reasons = reasons or (message,)
 
 
 class Busy(PlandockError):
