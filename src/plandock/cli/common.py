@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -33,6 +34,17 @@ def run_argument(command: F) -> F:
 def json_option(command: F) -> F:
     """The --json switch."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def confirm(question: str, *, otherwise: str, hint: str) -> None:
+    """Ask; where the answer is no, or nobody is there to answer, raise with ``otherwise``."""
+    try:
+        if click.confirm(question, err=True):
+            return
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise  # Ctrl-C
+    raise PlandockError(otherwise, hint=hint)
 
 
 def print_json(data: object) -> None:

@@ -12,7 +12,7 @@ import click
 from plandock import git, paths
 from plandock.box import launch
 from plandock.claude import conversation
-from plandock.cli.common import json_option, print_json, run_argument
+from plandock.cli.common import confirm, json_option, print_json, run_argument
 from plandock.engines import detect
 from plandock.errors import Busy, PlandockError, UsageError
 from plandock.hook import handoff
@@ -178,7 +178,11 @@ def drop(run_name: str, yes: bool) -> None:
         in_repo = Path(found.repo).is_dir()
         kept = in_repo and found.branch in git.branches(found.repo)
         if found.commits and not kept and not yes:
-            click.confirm(f"The branch {found.branch} is gone; drop its last copy?", abort=True)
+            confirm(
+                printable(f"The branch {found.branch} is gone; drop its last copy?"),
+                otherwise=f"{found.id} was not dropped",
+                hint=f"plandock drop {found.id} --yes",
+            )
         if found.engine:
             engine = detect.choose(found.engine)
             launch.remove_containers(engine, found)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from plandock import git, proc
-from plandock.cli.common import run_argument
+from plandock.cli.common import confirm, run_argument
 from plandock.errors import PlandockError
 from plandock.printable import printable
 from plandock.runs.model import Run
@@ -45,7 +45,17 @@ def merge(run_name: str, yes: bool) -> None:
     if run.flagged_files and not yes:
         for name in run.flagged_files:
             click.echo(f"flagged: {printable(name)}", err=True)
-        click.confirm("These change what runs on your machine or in CI. Merge?", abort=True)
+        confirm(
+            "These change what runs on your machine or in CI. Merge?",
+            otherwise="not merged; nothing was changed",
+            hint=f"plandock diff {run.id}; then: plandock merge {run.id} --yes",
+        )
+    if git.git(run.repo, "rev-parse", "--verify", "--quiet", "MERGE_HEAD", check=False).ok:
+        # `merge --abort` below would throw away what the user has resolved in theirs.
+        raise PlandockError(
+            "a merge of your own is under way in the repository",
+            hint=f"conclude it (git commit, or git merge --abort), then: plandock merge {run.id}",
+        )
     done = git.git(run.repo, "merge", "--no-edit", run.head, check=False)
     if not done.ok:
         git.git(run.repo, "merge", "--abort", check=False)

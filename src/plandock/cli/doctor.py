@@ -1,0 +1,262 @@
+"""What `plandock doctor` looks at: each check gives findings, and no check raises."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from plandock import git, paths, proc, settings
+from plandock.box import image as box_image
+from plandock.claude import billing, binary, credentials
+from plandock.claude.redact import redact
+from plandock.engines import detect
+from plandock.engines.protocol import Engine
+from plandock.errors import CredentialsError, EngineError, PlandockError
+from plandock.hook import entry as hook_entry
+from plandock.hook.settings_file import wired
+from plandock.printable import one_line
+from plandock.runs.store import Store
+from plandock.settings import Settings
+
+# A login with less than this is renewed before a run of any length ends (seconds).
+_SHORT_LIFE_S = 1800.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at; ``ok`` is None for a warning.
+
+    ``exit_code`` is what `doctor` answers where this is the first that is false.
+    """
+
+    check: str
+    ok: bool | None
+    detail: str
+    remedy: str = ""
+    exit_code: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        """The four keys of `doctor --json`."""
+        return {"check": self.check, "ok": self.ok, "detail": self.detail, "remedy": self.remedy}
+
+
+@dataclass
+class Ground:
+    """What the checks look at, and what the earlier ones have found for the later."""
+
+    environ: Mapping[str, str]
+    config_dir: Path
+    repo: Path | None
+    chosen: Settings
+    engine: Engine | None = None
+    cli_version: str = ""
+
+
+def examine(environ: Mapping[str, str], cwd: Path) -> list[Finding]:
+    """Look at everything that a hand-off from ``cwd`` needs.  Never raises for what it finds."""
+    try:
+        repo: Path | None = git.top_level(cwd)
+    except PlandockError:
+        repo = None
+    ground = Ground(
+        settings.trusted(environ, repo), paths.claude_config_dir(), repo, Settings()
+    )
+    checks: tuple[tuple[str, Callable[[Ground], Iterator[Finding]]], ...] = (
+        ("settings", _settings),
+        ("engine", _engine),
+        ("cli", _cli),
+        ("image", _image),
+        ("hooks", _hooks),
+        ("launcher", _launcher),
+        ("login", _login),
+        ("billing", _billing),
+        ("git", _git),
+        ("store", _store),
+    )
+    found: list[Finding] = []
+    for name, check in checks:
+        try:
+            found += check(ground)
+        except PlandockError as error:
+            kinds = ((EngineError, 20), (CredentialsError, 21))
+            code = next((c for kind, c in kinds if isinstance(error, kind)), 1)
+            found.append(Finding(name, False, error.message, error.hint, code))
+    return [_clean(f) for f in found]
+
+
+def exit_code(findings: list[Finding]) -> int:
+    """0 where nothing is false, else the code of the first that is."""
+    return next((f.exit_code for f in findings if f.ok is False), 0)
+
+
+def _clean(found: Finding) -> Finding:
+    """Words of engines and files, fit for a terminal and without secrets."""
+    detail, remedy = (one_line(redact(x)) for x in (found.detail, found.remedy))
+    return Finding(found.check, found.ok, detail, remedy, found.exit_code)
+
+
+def _settings(ground: Ground) -> Iterator[Finding]:
+    ground.chosen = settings.load(repo=ground.repo)
+    changed = sum(1 for origin in ground.chosen.origins.values() if origin != "default")
+    yield Finding("settings", True, f"valid; {changed} differ(s) from the defaults")
+    for refused in ground.chosen.refused:
+        yield Finding(
+            "settings", None, f"{refused.key} in {refused.where} is ignored: {refused.why}",
+            "put it into your own config.toml if you want it",
+        )  # fmt: skip
+
+
+def _engine(ground: Ground) -> Iterator[Finding]:
+    ground.engine = detect.choose(ground.chosen.engine)
+    yield Finding("engine", True, f"{ground.engine.name} {ground.engine.ping()} answers")
+    for note in ground.engine.notes():
+        yield Finding("engine", None, note, "plandock runs without that limit")
+
+
+def _cli(ground: Ground) -> Iterator[Finding]:
+    program = binary.find_claude(ground.environ)
+    ground.cli_version = binary.version_of(program)
+    said = f"Claude Code {ground.cli_version} at {program}"
+    if binary.tested(ground.cli_version):
+        yield Finding("cli", True, said)
+    else:
+        low, high = binary.TESTED
+        yield Finding("cli", None, said, f"plandock was tested with {low} to {high}; try a demo")
+
+
+def _image(ground: Ground) -> Iterator[Finding]:
+    if ground.engine is None or not ground.cli_version:
+        yield Finding("image", None, "not looked for: it needs the engine and the CLI's version")
+        return
+    for image in box_image.list_images(ground.engine):
+        if image.labels.get(box_image.VERSION_LABEL) == ground.cli_version:
+            name = image.tags[0] if image.tags else image.id[:12]
+            yield Finding("image", True, f"{name} is there, for Claude Code {ground.cli_version}")
+            return
+    yield Finding(
+        "image", None, f"there is none yet for Claude Code {ground.cli_version}",
+        "plandock image build (else the first run builds it)",
+    )  # fmt: skip
+
+
+def _hooks(ground: Ground) -> Iterator[Finding]:
+    found = wired(ground.config_dir, ground.repo)
+    for place in found:
+        if place.problem:
+            yield Finding("hooks", False, place.problem, f"mend {place.path}")
+        elif place.disabled:
+            remedy = f"take disableAllHooks out of {place.path}"
+            yield Finding("hooks", False, f"{place.path} turns all hooks off", remedy)
+        elif not place.complete:
+            yield Finding(
+                "hooks", False, f"some hooks in {place.path} are missing or old",
+                f"plandock init --scope {place.scope}",
+            )  # fmt: skip
+        else:
+            yield Finding("hooks", True, f"wired in {place.path} ({place.scope})")
+    ours = [w for w in found if not w.problem]
+    if not ours:
+        yield Finding("hooks", False, "Claude Code does not call plandock", "plandock init")
+    elif len(ours) > 1:
+        scopes = ", ".join(w.scope for w in ours)
+        yield Finding(
+            "hooks", None, f"wired more than once ({scopes}): every hook is called twice",
+            f"plandock uninit --scope {ours[-1].scope}",
+        )  # fmt: skip
+
+
+def _launcher(ground: Ground) -> Iterator[Finding]:
+    file = paths.hook_launcher()
+    remedy = "plandock init"
+    try:
+        lines = file.read_text("utf-8", "surrogateescape").splitlines()
+    except FileNotFoundError:
+        yield Finding("launcher", False, f"{file} is not there", remedy)
+        return
+    except OSError as error:
+        yield Finding("launcher", False, f"{file} cannot be read: {error.strerror}", remedy)
+        return
+    named = {}
+    for line in lines:
+        name, _, value = line.partition("=")
+        if name in ("python", "entry") and name not in named:
+            try:
+                named[name] = "".join(shlex.split(value))
+            except ValueError:
+                pass
+    argv = [named.get("python", ""), "-I", "-S", named.get("entry", "")]
+    try:
+        # An empty payload: it imports what it needs, and does nothing.
+        proc.run([*argv, "prompt"], timeout_s=20.0)
+    except (proc.ProcessFailed, ValueError):
+        yield Finding("launcher", False, f"what {file} starts does not run", remedy)
+        return
+    if Path(argv[3]).resolve() != Path(str(hook_entry.__file__)).resolve():
+        said = f"{file} starts another installation of plandock"
+        yield Finding("launcher", None, said, remedy)
+    else:
+        yield Finding("launcher", True, f"{file} runs")
+
+
+def _login(ground: Ground) -> Iterator[Finding]:
+    mode, payer = ground.chosen.credentials, ground.chosen.billing
+    if mode == "box" and payer == "subscription":
+        yield Finding("login", None, "credentials = \"box\": the login is inside a box's volume")
+        return
+    login = credentials.find_login(
+        mode=mode,
+        billing=payer,
+        config_dir=ground.config_dir,
+        environ=ground.environ,
+        min_life_s=0.0,
+    )
+    words = {"setup-token": "a setup token", "api-key": "an API key"}
+    said = f"{words.get(login.kind, 'the login of Claude Code')} from {login.where}"
+    said += f", {login.subscription}" if login.subscription else ""
+    left = login.remaining_s(time.time())
+    if left is None:
+        yield Finding("login", True, f"{said}; nothing says when it ends")
+    elif left < _SHORT_LIFE_S:
+        yield Finding(
+            "login", None, f"{said}; good for {left / 60:.0f} min more",
+            "open `claude` once on this machine: it renews its login by itself",
+        )  # fmt: skip
+    else:
+        yield Finding("login", True, f"{said}; good for {left / 3600:.1f} h more")
+
+
+def _billing(ground: Ground) -> Iterator[Finding]:
+    if ground.chosen.billing == "api-key":
+        where = ground.chosen.origins.get("billing", "your settings")
+        yield Finding(
+            "billing", None, "billing = \"api-key\": every run is billed per token to your API key",
+            f"set billing = \"subscription\" (it was set in: {where})",
+        )  # fmt: skip
+        return
+    culprits = billing.find_culprits(
+        environ=ground.environ, config_dir=ground.config_dir, repo=ground.repo
+    )
+    for culprit in culprits:
+        # The one that the box's own settings do not outweigh (see billing.neutral_settings).
+        stays = culprit.what.startswith("ANTHROPIC_UNIX_SOCKET:") and (
+            culprit.where != "the environment" and ground.cli_version == "2.1.197"
+        )
+        detail = f"{culprit}" if stays else f"{culprit}; kept out of the box"
+        yield Finding("billing", False if stays else None, detail, culprit.remedy, 21)
+    if not culprits:
+        yield Finding("billing", True, "your subscription pays; nothing here could change that")
+
+
+def _git(ground: Ground) -> Iterator[Finding]:
+    name, mail = git.identity(ground.repo or paths.home())
+    yield Finding("git", True, f"commits are by {name} <{mail}>")
+
+
+def _store(_: Ground) -> Iterator[Finding]:
+    with Store() as store:
+        runs = store.list()
+    yield Finding("store", True, f"{paths.store_file()}: {len(runs)} run(s)")
