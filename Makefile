@@ -33,7 +33,7 @@ bench: setup ## one JSON object of ratios, measured side by side
 	@$(VENV_PYTHON) -m tools.bench $(ARGS)
 
 fuzz: venv ## the parsers and matchers, for longer than in test
-	@HYPOTHESIS_PROFILE=fuzz $(VENV_PYTHON) -m pytest -n 2 tests/unit $(ARGS)
+	@HYPOTHESIS_PROFILE=fuzz $(VENV_PYTHON) -m pytest -n 2 --timeout 3600 tests/unit $(ARGS)
 
 stop: venv ## stop the Docker daemon, if set-up started it
 	@$(VENV_PYTHON) -m tools.setup stop

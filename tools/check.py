@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from tools.setup.folder import CLONE, read_env
 
 LINT: dict[str, list[str]] = {
-    "ruff": ["ruff", "check", "--quiet", "."],
-    "format": ["ruff", "format", "--quiet", "--check", "."],
+    "ruff": ["ruff", "check", "--quiet", "--output-format", "concise", "."],
+    "format": ["ruff", "format", "--quiet", "--check", "--output-format", "concise", "."],
     "mypy": ["mypy", "--no-error-summary"],
     "imports": ["tools.check_imports"],
 }

@@ -1,0 +1,93 @@
+"""The set-up: which daemon is ours to stop, and what is passed on to tests."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tools.setup import base_image, daemon, folder
+from tools.setup.commands import SetupError
+from tools.setup.engines import asked_for
+
+
+@pytest.fixture(autouse=True)
+def setup_folder(tmp_path, monkeypatch):
+    """A set-up folder of this test's own: the real one may own a running daemon."""
+    monkeypatch.setenv("PLANDOCK_SETUP_DIR", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def bystander():
+    """A process that is not ours to stop, or is, by what the record says."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        yield child
+        child.kill()
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="needs Linux's /proc")
+def test_a_process_id_used_again_is_not_stopped(setup_folder, bystander):
+    """The record holds the moment of the start; another one means another process."""
+    record = setup_folder / "dockerd.json"
+    record.write_text(json.dumps({"pid": bystander.pid, "started": "another boot 1"}))
+    daemon.stop()
+    assert bystander.poll() is None
+    assert not record.exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="needs Linux's /proc")
+@pytest.mark.skipif(os.geteuid() != 0, reason="a daemon is stopped as root")
+def test_the_daemon_that_was_started_is_stopped(setup_folder, bystander):
+    """The positive control: same id, same start."""
+    started = daemon.process_start(bystander.pid)
+    record = {"pid": bystander.pid, "started": started}
+    (setup_folder / "dockerd.json").write_text(json.dumps(record))
+    assert daemon.ours() == bystander.pid
+    daemon.stop()
+    assert bystander.wait(timeout=5) != 0
+
+
+def test_recorded_variables_are_merged():
+    """A later step keeps what an earlier one recorded; None takes a variable out."""
+    folder.record_env({"A": "1", "B": "x=y", "C": "3"})
+    folder.record_env({"A": "2", "C": None})
+    assert folder.read_env() == {"A": "2", "B": "x=y"}
+
+
+def test_what_is_in_use_is_not_stopped():
+    """A second `make` in the same clone keeps the daemon up."""
+    with folder.in_use(), folder.unused() as nobody:
+        assert not nobody
+    with folder.unused() as nobody:
+        assert nobody
+
+
+def test_sources_of_the_base_image_are_this_machines_mirrors(monkeypatch):
+    """The addresses come from apt, the suites are the image's; other archives stay out."""
+    told = (
+        "Debian|Debian|http://mirror.invalid/debian/|Packages\n"
+        "Debian|Debian-Security|http://mirror.invalid/security/|Packages\n"
+        "Somebody|Tools|http://tools.invalid/|Packages\n"
+    )
+    done = subprocess.CompletedProcess([], 0, told, "")
+    monkeypatch.setattr(base_image, "attempt", lambda *_, **__: done)
+    lines = [
+        line.split("] ")[-1].removeprefix("deb ") for line in base_image._sources().split("\n")
+    ]
+    assert lines == [
+        "http://mirror.invalid/debian/ bookworm main",
+        "http://mirror.invalid/debian/ bookworm-updates main",
+        "http://mirror.invalid/security/ bookworm-security main",
+        "",
+    ]
+
+
+def test_an_unknown_engine_is_refused(monkeypatch):
+    """A misspelt engine does not quietly mean fewer tests."""
+    monkeypatch.setenv("PLANDOCK_TEST_ENGINES", "docker,podmann")
+    with pytest.raises(SetupError, match="podmann"):
+        asked_for()
+    monkeypatch.setenv("PLANDOCK_TEST_ENGINES", "podman")
+    assert asked_for() == ("podman",)
