@@ -257,11 +257,10 @@ def login(given: bool, forget: bool) -> None:
                 "signing in needs a terminal", hint="or: plandock login --token < FILE"
             )
         _sign_in()
-    text = (
-        click.prompt("Paste the token (it does not show)", hide_input=True, err=True)
-        if typed
-        else click.get_text_stream("stdin").read(_LONGEST_TOKEN)
-    )
+    if typed:
+        text = str(click.prompt("Paste the token (it does not show)", hide_input=True, err=True))
+    else:
+        text = sys.stdin.buffer.read(_LONGEST_TOKEN).decode("utf-8", "replace")
     file = credentials.store_setup_token(text)
     click.echo(printable(f"stored in {file}; runs use it from now on"))
 
