@@ -169,10 +169,10 @@ class Caller:
         timeout_s: float,
     ) -> None:
         vector = [self._program, *words]
+        # With DOCKER_BUILDKIT=1 and no buildx, the client would refuse to build at all.
+        env = self._env() if self._buildkit else self._env() | {"DOCKER_BUILDKIT": "0"}
         try:
-            built = building.build(
-                vector, context, env=self._env(), progress=progress, timeout_s=timeout_s
-            )
+            built = building.build(vector, context, env=env, progress=progress, timeout_s=timeout_s)
         except ProcessFailed as error:
             raise EngineError(error.message, hint=error.hint) from error
         if built.returncode != 0:

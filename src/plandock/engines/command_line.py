@@ -53,6 +53,15 @@ class CommandLineEngine(Caller):
         except NotThere:
             return None
 
+    def local_name(self, image: str) -> str | None:
+        """What a build's ``FROM`` may call an image that is here already, else ``None``."""
+        if self.image_exists(image):
+            return image
+        if self._name == "docker" or reading.names_registry(image):
+            return None
+        listed = self._call(["image", "ls", "--format", "{{json .Names}}"]).text.splitlines()
+        return reading.full_name(image, listed)
+
     def image_exists(self, image: str) -> bool:
         """Whether the image is there, without asking a registry."""
         return self.image_id(image) is not None

@@ -174,6 +174,13 @@ class Engine(Protocol):
     def image_id(self, image: str) -> str | None:
         """The local id of an image (hex, no prefix), or ``None`` where it is not there."""
 
+    def local_name(self, image: str) -> str | None:
+        """What a build's ``FROM`` may call an image that is here already, else ``None``.
+
+        A name without a registry may stand for one that was fetched with it: which registries
+        those are is the engine's own configuration, so the image is looked for among those here.
+        """
+
     def image_exists(self, image: str) -> bool:
         """Whether the image is there, without asking a registry."""
 

@@ -8,7 +8,7 @@ import re
 import resource
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -111,6 +111,24 @@ def container(entry: Mapping[str, Any]) -> ContainerState:
             for mount in entry.get("Mounts") or ()
         ),
     )
+
+
+def names_registry(name: str) -> bool:
+    """Whether an image's name begins with a host, by Docker's rule: a dot, a colon, localhost."""
+    first, slash, _ = name.partition("/")
+    return bool(slash) and ("." in first or ":" in first or first == "localhost")
+
+
+def full_name(name: str, listed: Iterable[str]) -> str | None:
+    """Among JSON lists of full names, the one that a name without a registry stands for."""
+    wanted = name if ":" in name.rpartition("/")[2] else f"{name}:latest"
+    # Docker's official images lie in a folder that their short names leave out.
+    ends = [f"/{wanted}"] + ([f"/library/{wanted}"] if "/" not in wanted else [])
+    found: list[str] = []
+    for line in listed:
+        names = json.loads(line) or []
+        found += [n for n in names if any(n == n.partition("/")[0] + end for end in ends)]
+    return min(found, default=None)
 
 
 def image(entry: Mapping[str, Any]) -> Image:
