@@ -77,6 +77,10 @@ def decide(
 
 def _before_tool(event: Event, recorded: Recorded, on_accept: frozenset[str]) -> Decision:
     latch = recorded.latch
+    if latch is not None and latch.get("kind") == "handing-off" and "cleared_at" in latch:
+        # Its hand-off is under way in another process or was killed there: once more is safe,
+        # since a plan is recorded once.
+        return Decision(Act.HAND_OFF, "cleared")
     if latch is not None and latch.get("kind") != "cleared":
         return Decision(Act.REFUSE)
     if latch is not None:

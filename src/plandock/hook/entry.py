@@ -7,10 +7,12 @@ error; an acceptance is answered with ``continue: false`` (shared facts, section
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import time
+from collections.abc import Mapping
 
 if not __package__:  # run as a script without site: plandock lies two folders up
     sys.path[:] = [p for p in sys.path if not p.endswith("/plandock/hook")]
@@ -108,7 +110,8 @@ def _clearing_before(event: Event) -> dict[str, object] | None:
 
 def _cli_pid() -> int:
     named = os.environ.get("CLAUDE_PID", "")
-    return int(named) if named.isdecimal() else os.getppid()
+    plain = named.isascii() and named.isdecimal() and len(named) < 12
+    return int(named) if plain else os.getppid()
 
 
 def _on_accept(event: Event) -> frozenset[str]:
@@ -121,8 +124,11 @@ def _on_accept(event: Event) -> frozenset[str]:
         except PlandockError:
             repo = None
         return frozenset(settings.load(repo=repo).on_accept)
-    except PlandockError:
-        return frozenset(_WAYS)  # the hand-off itself will say what is wrong with the settings
+    except Exception as error:
+        # Whatever is wrong, an acceptance must not pass; the hand-off itself will say what it is.
+        if not isinstance(error, PlandockError):
+            _log(error)
+        return frozenset(_WAYS)
 
 
 def _hand_off(event: Event, decision: Decision, recorded: Recorded) -> int:
@@ -135,7 +141,8 @@ def _hand_off(event: Event, decision: Decision, recorded: Recorded) -> int:
         # First of all, and durably: further tool calls of the same message come while this one
         # is still being answered, and `continue: false` does not stop them (facts, section 2).
         if before.get("kind") != "handed-off":
-            marks.put(paths.latch_dir(), session, {"kind": "handing-off"})
+            kept = before if cleared else {}  # should this process be killed, the next goes on
+            marks.put(paths.latch_dir(), session, {**kept, "kind": "handing-off"})
         from plandock.hook import handoff
 
         plan = event.plan or _read_plan(event.plan_file)
@@ -154,8 +161,6 @@ def _hand_off(event: Event, decision: Decision, recorded: Recorded) -> int:
             transcript="" if cleared else event.transcript,
         )
         told = {"kind": "handed-off", "run": run.id, "branch": run.branch}
-        marks.put(paths.latch_dir(), session, told)
-        marks.put(paths.note_dir(), session, told)
         words = (
             f"handed off as {run.id} → branch {run.branch}\n"
             f"Carried out in a sealed container; nothing more runs on this machine.\n"
@@ -163,17 +168,15 @@ def _hand_off(event: Event, decision: Decision, recorded: Recorded) -> int:
         )
     except Exception as error:
         _log(error)
-        known = isinstance(error, PlandockError)
-        why = error.message if isinstance(error, PlandockError) else f"a bug in plandock: {error}"
-        hint = error.hint if isinstance(error, PlandockError) else ""
-        told = {"kind": "refused", "why": why, "hint": hint}
+        told = _what_is_wrong(error, session)
+        words = f"plandock could not hand the plan off: {told['why']}\nNext: {told['hint']}"
+        words += "\nNothing was started, here or in a container."
+    try:
         marks.put(paths.latch_dir(), session, told)
         marks.put(paths.note_dir(), session, told)
-        words = f"plandock could not hand the plan off: {why}"
-        words += f"\nNext: {hint}" if hint else ""
-        words += "" if known else f"\nDetails: {paths.state_dir() / 'hook.log'}"
-        words += "\nNothing was started, here or in a container."
-    marks.take_away(paths.proposal_dir(), session)
+        marks.take_away(paths.proposal_dir(), session)
+    except OSError as error:
+        _log(error)  # the turn stops all the same, and the latch from before stands
     if cleared:
         sys.stderr.write(_refusal(told) + "\n")
         return 2
@@ -182,8 +185,25 @@ def _hand_off(event: Event, decision: Decision, recorded: Recorded) -> int:
     return 0
 
 
-def _refusal(latch: dict[str, object] | object) -> str:
-    data = latch if isinstance(latch, dict) else {}
+def _what_is_wrong(error: Exception, session: str) -> dict[str, str]:
+    """The mark of a hand-off that could not be: why, and what to type next."""
+    from plandock.errors import PlandockError
+    from plandock.printable import one_line
+
+    if isinstance(error, PlandockError):
+        why, hint = one_line(error.message), one_line(error.hint)
+    elif isinstance(error, OSError):
+        why = one_line(f"{error.strerror or error}: {error.filename or paths.state_dir()}")
+        hint = "make room or set the rights right"
+    else:
+        why = one_line(f"a bug in plandock ({type(error).__name__}: {error})")
+        hint = one_line(f"see {paths.state_dir() / 'hook.log'}")
+    hint = hint or "plandock doctor"
+    hint += f"; then: plandock run --session {session}"
+    return {"kind": "refused", "why": why, "hint": hint}
+
+
+def _refusal(data: Mapping[str, object]) -> str:
     run, branch = data.get("run"), data.get("branch")
     if run:
         return (
@@ -203,47 +223,55 @@ def _read_plan(path: str) -> str:
     if not path:
         return ""
     try:
-        with open(path, "rb") as file:
-            raw = file.read(payload.LARGEST_PLAN + 1)
+        # Not to be kept waiting by a FIFO that somebody laid there.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        with os.fdopen(handle, "rb") as file:
+            raw = file.read(payload.LARGEST_PLAN + 1) or b""
     except OSError:
         return ""
-    return raw.decode("utf-8", "replace") if len(raw) <= payload.LARGEST_PLAN else ""
+    if len(raw) > payload.LARGEST_PLAN:
+        return ""
+    return payload.clean_plan(raw.decode("utf-8", "replace"))
 
 
 def _lift(event: Event, recorded: Recorded) -> None:
     """The user speaks again: tools are allowed, and the model is told once what goes on."""
     session = event.session_id
-    note = recorded.note or {}
-    text = ""
-    if note.get("run"):
-        from plandock.errors import PlandockError
+    note = dict(recorded.note or {})
+    text = state = ""
+    if note.get("run") or (recorded.latch or {}).get("kind") == "handing-off":
         from plandock.runs.store import Store
 
-        state = "under way"
         try:
             with Store() as store:
-                state = str(store.get(str(note["run"])).state)
-        except PlandockError:
-            pass
+                # Without a note, a hook was killed on its way: a run may be there all the same.
+                name = note.get("run")
+                run = store.get(str(name)) if name else store.latest_of_session(session)
+            if run is not None:
+                note |= {"run": run.id, "branch": run.branch}
+                state = str(run.state)
+        except Exception as error:  # the user's prompt goes through, whatever the store is like
+            _log(error)
+    if note.get("run"):
         text = (
             f"plandock: the plan that the user accepted in this conversation was handed off as "
-            f"run {note['run']} (state: {state}). It is carried out in a sealed container and "
-            f"arrives on the local branch {note.get('branch')}. Do not carry it out here and do "
-            f"not start it again, unless the user asks for that in so many words. The user can "
-            f"follow it with `plandock logs {note['run']} -f`."
+            f"run {note['run']} (state: {state or 'unknown'}). It is carried out in a sealed "
+            f"container and arrives on the local branch {note.get('branch')}. Do not carry it out "
+            f"here and do not start it again, unless the user asks for that in so many words. The "
+            f"user can follow it with `plandock logs {note['run']} -f`."
         )
     elif note.get("kind") == "refused":
         text = (
             f"plandock: the plan accepted in this conversation was NOT handed off "
             f"({note.get('why')}), and nothing of it was carried out."
         )
+    for folder in (paths.latch_dir(), paths.note_dir(), paths.proposal_dir()):
+        with contextlib.suppress(OSError):
+            marks.take_away(folder, session)
     if text:
         answer = {"hookEventName": "UserPromptSubmit", "additionalContext": text}
         sys.stdout.write(json.dumps({"hookSpecificOutput": answer}))
         sys.stdout.flush()
-    marks.take_away(paths.note_dir(), session)
-    marks.take_away(paths.latch_dir(), session)
-    marks.take_away(paths.proposal_dir(), session)
 
 
 def _log(error: BaseException) -> None:

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from plandock import git, paths, proc, settings
+from plandock.errors import PlandockError
 from plandock.hook import preflight
-from plandock.runs.model import Run, RunId, new_run_id, utc_now
+from plandock.hook.payload import LARGEST_PLAN, clean_plan
+from plandock.printable import one_line
+from plandock.runs.model import Run, RunId, State, new_run_id, utc_now, utc_time
 from plandock.runs.store import Store
-from plandock.settings.environment import upstream
+from plandock.settings.environment import trusted, upstream
 from plandock.workspace import branch
 
 # What a supervisor may see of the caller's environment beside the cleaned rest.
-_KEPT = ("CLAUDE_CONFIG_DIR", "PLANDOCK_UPSTREAM", "PLANDOCK_CLAUDE", "PLANDOCK_SECURITY")
+_KEPT = ("CLAUDE_CONFIG_DIR",)
+
+# A run that is still queued this long after its hand-off may have no supervisor (seconds).
+_STARTED_BY_THEN_S = 2.0
 
 
 def plan_title(plan: str) -> str:
     """The plan's first heading, else its first line: printable, at most 120 characters."""
     lines = [x.strip() for x in plan.splitlines() if x.strip()]
     heading = next((x for x in lines if x.startswith("#")), lines[0] if lines else "")
-    return "".join(c for c in heading.lstrip("# ") if c.isprintable())[:120]
+    title = one_line(heading).lstrip("# ")
+    return "".join(c for c in title if c.isprintable())[:120].strip()
 
 
 def hand_off(
@@ -42,22 +51,23 @@ def hand_off(
     Returns the run and whether this call made it.  Raises :class:`plandock.errors.PlandockError`
     when it cannot start; then nothing is left behind.
     """
-    top = None
-    try:
-        top = git.top_level(cwd)
-    except proc.ProcessFailed:
-        pass
+    top = git.top_level(cwd)
+    environ = trusted(os.environ, top)
     chosen = settings.load(repo=top, flags=flags or {})
     ground = preflight.look(
-        cwd, engine=chosen.engine, credentials=chosen.credentials, billing=chosen.billing
+        cwd,
+        engine=chosen.engine,
+        credentials=chosen.credentials,
+        billing=chosen.billing,
+        environ=environ,
     )
-    mark = hashlib.sha256(plan.encode()).hexdigest()
+    mark = hashlib.sha256(plan.encode("utf-8", "replace")).hexdigest()
     key = hashlib.sha256(f"{session_id}\0{tool_use_id}\0{mark}".encode()).hexdigest()
     title = plan_title(plan)
     notes = [f"kept out of the box: {name}" for name in preflight.kept_out(os.environ)]
     notes += [f"{r.key} in {r.where} was ignored: {r.why}" for r in chosen.refused]
     with Store() as store:
-        run_id = _reserve(plan)
+        run_id = _reserve(store)
         run = Run(
             id=run_id,
             repo=str(ground.repo),
@@ -72,56 +82,83 @@ def hand_off(
             config_dir=str(paths.claude_config_dir()),
             claude=ground.claude,
             fresh=trigger == "cleared" or not transcript,
-            upstream=upstream(os.environ),
+            upstream=upstream(environ),
             settings=chosen.to_dict(),
             notes=notes,
             handoff_key=key,
         )
-        run, new = store.add(
-            run,
-            name_branch=lambda held: branch.name_branch(
-                chosen.branch,
-                run_id=run_id,
-                slug=branch.slug(title),
-                taken=held | set(ground.branches),
-            ),
-        )
-    if not new:
-        (paths.run_dir(run_id) / "plan.md").unlink(missing_ok=True)
-        paths.run_dir(run_id).rmdir()
-        return run, False
-    start_supervisor(run.id)
-    return run, True
+        new = False
+        try:
+            _write_plan(run_id, plan)
+            run, new = store.add(
+                run,
+                name_branch=lambda held: branch.name_branch(
+                    chosen.branch,
+                    run_id=run_id,
+                    slug=branch.slug(title),
+                    taken=held | set(ground.branches),
+                ),
+            )
+        finally:
+            if not new:
+                shutil.rmtree(paths.run_dir(run_id), ignore_errors=True)
+        if new:
+            try:
+                start_supervisor(run.id, environ)
+            except (OSError, PlandockError):
+                # Left in the store it would be started later by `recover`, unasked.
+                store.delete(run.id)
+                shutil.rmtree(paths.run_dir(run.id), ignore_errors=True)
+                raise
+        elif run.state is State.QUEUED and run.created_at < utc_time(
+            time.time() - _STARTED_BY_THEN_S
+        ):
+            # Whoever recorded it may have been killed before it started the supervisor.
+            start_supervisor(run.id, environ)
+    return run, new
 
 
-def _reserve(plan: str) -> RunId:
-    """A run id whose folder is ours alone, with the plan in it, on the disk."""
+def _reserve(store: Store) -> RunId:
+    """A run id that no run has, and whose folder is ours alone."""
     paths.make_private(paths.state_dir() / "runs")
     while True:
         run_id = new_run_id()
         try:
+            store.get(run_id)
+            continue  # a run whose folder is gone
+        except PlandockError:
+            pass
+        try:
             paths.run_dir(run_id).mkdir(mode=0o700)
         except FileExistsError:
             continue
-        handle = os.open(paths.run_dir(run_id) / "plan.md", os.O_WRONLY | os.O_CREAT, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(plan.encode())
-            file.flush()
-            os.fsync(file.fileno())
         return run_id
 
 
-def start_supervisor(run_id: RunId) -> int:
-    """Start the run's supervisor, detached; returns its pid.  A second one ends by itself."""
-    env = proc.clean_environment(
-        keep=(*_KEPT, *(n for n in os.environ if n.startswith("PLANDOCK_")))
-    )
+def _write_plan(run_id: RunId, plan: str) -> None:
+    handle = os.open(paths.run_dir(run_id) / "plan.md", os.O_WRONLY | os.O_CREAT, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(plan.encode("utf-8", "replace"))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def start_supervisor(run_id: RunId, environ: Mapping[str, str] | None = None) -> int:
+    """Start the run's supervisor, detached; returns its pid.  A second one ends by itself.
+
+    Of the ``PLANDOCK_*`` variables it gets those of ``environ`` (default: this process's).
+    """
+    environ = os.environ if environ is None else environ
+    ours = [n for n in environ if n.startswith("PLANDOCK_")]
+    env = proc.clean_environment(keep=(*_KEPT, *ours))
+    env = {n: v for n, v in env.items() if not n.startswith("PLANDOCK_") or n in ours}
     chosen_key = os.environ.get("ANTHROPIC_API_KEY", "")
     if chosen_key and env.get("PLANDOCK_BILLING", "") == "api-key":
         env["ANTHROPIC_API_KEY"] = chosen_key
     entry = Path(__file__).parent.parent / "supervisor" / "__main__.py"
     return proc.start_detached(
-        [sys.executable, "-I", "-S", str(entry), run_id],
+        # With site, unlike the hook: the image takes in h11, which lies there.
+        [sys.executable, "-I", str(entry), run_id],
         log=paths.run_dir(run_id) / "supervisor.log",
         env=env,
     )
@@ -136,14 +173,14 @@ def plan_in_transcript(path: str) -> str:
 
     try:
         with open(path, "rb") as file:
-            for raw in file.read(8 * 1024 * 1024).splitlines()[:200]:
+            for raw in file.read(8 * LARGEST_PLAN).splitlines()[:200]:
                 if b'"planContent"' not in raw:
                     continue
                 record = json.loads(raw)
                 content = record.get("planContent") if isinstance(record, dict) else None
                 if isinstance(content, str):
-                    return content
-    except (OSError, ValueError):
+                    return clean_plan(content)
+    except (OSError, ValueError, RecursionError):
         pass
     return ""
 

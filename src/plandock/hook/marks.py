@@ -22,15 +22,20 @@ PROPOSAL_LIFE_S = 7 * 24 * 3600.0
 
 def put(folder: Path, name: str, data: dict[str, Any]) -> None:
     """Write a mark durably: it is on the disk when this returns.  Raises :class:`OSError`."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    paths.make_private(folder.parent)
+    paths.make_private(folder)
     temporary = folder / f".{name}.{os.getpid()}"
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
-        os.write(handle, json.dumps(data).encode())
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    os.replace(temporary, folder / name)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(json.dumps(data).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, folder / name)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
     entry = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(entry)
@@ -42,10 +47,10 @@ def get(folder: Path, name: str) -> dict[str, Any] | None:
     """The mark of that name, or None.  A mark that cannot be read counts as an empty one."""
     try:
         data = json.loads((folder / name).read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError):
-        return {}
+    except (OSError, ValueError, RecursionError):
+        # Where even the folder cannot be looked into, nothing is known to stand: a broken state
+        # folder must not refuse every tool call.
+        return {} if os.path.lexists(folder / name) else None
     return data if isinstance(data, dict) else {}
 
 
@@ -59,14 +64,14 @@ def proposals() -> list[dict[str, Any]]:
     """Every proposal that is still undecided, newest first."""
     found = []
     folder = paths.proposal_dir()
-    with contextlib.suppress(FileNotFoundError):
-        for entry in os.scandir(folder):
-            if entry.name.startswith("."):
-                continue
-            if entry.stat().st_mtime < time.time() - PROPOSAL_LIFE_S:
-                take_away(folder, entry.name)
-                continue
-            data = get(folder, entry.name)
-            if data:
+    try:
+        names = [x for x in os.listdir(folder) if not x.startswith(".")]
+    except OSError:
+        return []
+    for name in names:
+        with contextlib.suppress(OSError):  # taken away meanwhile
+            if (folder / name).stat().st_mtime < time.time() - PROPOSAL_LIFE_S:
+                take_away(folder, name)
+            elif data := get(folder, name):
                 found.append(data)
     return sorted(found, key=lambda d: str(d.get("at", "")), reverse=True)

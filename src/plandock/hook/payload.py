@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -81,12 +82,23 @@ def _text(data: dict[str, Any], key: str, most: int) -> str:
 
 def _path(data: dict[str, Any], key: str) -> str:
     value = _text(data, key, 4096)
-    return value if value.startswith("/") and not _CONTROL.search(value) else ""
+    if not value.startswith("/") or _CONTROL.search(value):
+        return ""
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError:
+        return ""  # no file can have that name, and every call on it would raise
+    return value
 
 
 def _plan(data: dict[str, Any]) -> str:
     value = data.get("plan")
-    if not isinstance(value, str) or len(value) > LARGEST_PLAN:
+    return clean_plan(value) if isinstance(value, str) else ""
+
+
+def clean_plan(text: str) -> str:
+    """A plan as it can be written to a file; empty where it is too large or says nothing."""
+    if len(text) > LARGEST_PLAN or not text.strip():
         return ""
-    # A lone surrogate could not be written to a file.
-    return value.encode("utf-8", "replace").decode("utf-8")
+    # A lone surrogate could not be written.
+    return text.encode("utf-8", "replace").decode("utf-8")

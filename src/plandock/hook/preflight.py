@@ -32,20 +32,31 @@ _PAYING = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "AWS_BEARER_TOKEN_BEDROC
 _PROVIDER = "CLAUDE_CODE_USE_"
 
 
-def look(cwd: str, *, engine: str, credentials: str, billing: str) -> Ground:
-    """Check repository, CLI, login and engine; raises the :class:`PlandockError` of the first
-    that is missing."""
+def look(
+    cwd: str,
+    *,
+    engine: str,
+    credentials: str,
+    billing: str,
+    environ: Mapping[str, str] | None = None,
+) -> Ground:
+    """Check repository, CLI, login and engine.
+
+    ``environ`` is the environment as far as it is the user's word (default: all of it).  Raises
+    the :class:`PlandockError` of the first that is missing.
+    """
+    environ = os.environ if environ is None else environ
     repo = git.top_level(cwd)
     if "\n" in str(repo):
         raise RepositoryError("the repository's path holds a line break", hint="rename the folder")
     base = git.head_commit(repo)
     git.identity(repo)
-    claude = find_cli(os.environ)
+    claude = find_cli(environ)
     if billing == "subscription":
-        _look_for_login(credentials)
+        _look_for_login(credentials, environ)
     why_not = quick.quick_check(engine)
     if why_not:
-        raise EngineError(why_not, hint="start it, then: plandock run --session last")
+        raise EngineError(why_not, hint="start it (`plandock doctor` looks closer)")
     return Ground(repo, base, frozenset(git.branches(repo)), claude)
 
 
@@ -53,9 +64,12 @@ def find_cli(environ: Mapping[str, str]) -> str:
     """The host's CLI binary; a hook's parent is one, which settles it where PATH does not."""
     named = environ.get("PLANDOCK_CLAUDE", "")
     if named:
-        if os.access(named, os.X_OK):
+        if os.path.isfile(named) and os.access(named, os.X_OK):
             return os.path.abspath(named)
-        raise PlandockError(f"PLANDOCK_CLAUDE names {named!r}, which cannot be run")
+        raise PlandockError(
+            f"PLANDOCK_CLAUDE names {named!r}, which cannot be run",
+            hint="name the claude program in it, or unset it",
+        )
     try:
         parent = os.readlink(f"/proc/{os.getppid()}/exe")
     except OSError:
@@ -78,12 +92,12 @@ def find_cli(environ: Mapping[str, str]) -> str:
     return found
 
 
-def _look_for_login(credentials: str) -> None:
-    if sys.platform == "darwin" or os.environ.get("PLANDOCK_SECURITY"):
+def _look_for_login(credentials: str, environ: Mapping[str, str]) -> None:
+    if sys.platform == "darwin" or environ.get("PLANDOCK_SECURITY"):
         return  # the Keychain may have to ask the user: the supervisor's business
     token = (paths.config_dir() / "setup-token").is_file()
     login = (paths.claude_config_dir() / ".credentials.json").is_file()
-    if not (token and credentials != "host" or login and credentials != "token"):
+    if not ((token and credentials != "host") or (login and credentials != "token")):
         raise CredentialsError(
             "no Claude login was found",
             hint="log in with: claude, then /login (Pro or Max) — or store a token of "

@@ -1,0 +1,154 @@
+"""The hook's decision, as a table: the shared facts on acceptance, row by row, and the guard."""
+
+import json
+
+import pytest
+
+from plandock.hook import payload
+from plandock.hook.decide import Act, Recorded, decide
+from plandock.hook.payload import Event
+from tests.support import hooks
+
+ALL = frozenset({"acceptEdits", "auto", "bypassPermissions"})
+PROPOSAL = {"session": "s", "plan": "p"}
+CLEARED = {"kind": "cleared", "cleared_at": 1.0, "plan": "p"}
+HANDED_OFF = {"kind": "handed-off", "run": "r7k2", "branch": "feature/auto"}
+
+
+def event(name, tool="", mode="", **more):
+    return Event(name=name, session_id="s", tool=tool, mode=mode, **more)
+
+
+def act(e, *, on_accept=ALL, in_box=False, **recorded):
+    return decide(e, Recorded(**recorded), on_accept=on_accept, in_box=in_box).act
+
+
+ACCEPTANCE = [
+    # What the user picks, as the event that follows it; what is on record; what is to be done.
+    ("proposed", event("PreToolUse", "ExitPlanMode", "plan"), {}, Act.REMEMBER_PROPOSAL),
+    ("asked", event("PermissionRequest", "ExitPlanMode", "plan"), {"proposal": PROPOSAL}, "-"),
+    ("auto-accept edits", event("PostToolUse", "ExitPlanMode", "acceptEdits"), {}, Act.HAND_OFF),
+    ("auto mode", event("PostToolUse", "ExitPlanMode", "auto"), {}, Act.HAND_OFF),
+    ("bypass", event("PostToolUse", "ExitPlanMode", "bypassPermissions"), {}, Act.HAND_OFF),
+    ("manual", event("PostToolUse", "ExitPlanMode", "default"), {}, Act.FORGET_PROPOSAL),
+    ("mode unknown", event("PostToolUse", "ExitPlanMode", "new"), {}, Act.FORGET_PROPOSAL),
+    ("mode absent", event("PostToolUse", "ExitPlanMode", ""), {}, Act.FORGET_PROPOSAL),
+    ("still plan", event("PostToolUse", "ExitPlanMode", "plan"), {}, Act.FORGET_PROPOSAL),
+    ("subagent", event("PostToolUse", "ExitPlanMode", "auto", is_agent=True), {}, "-"),
+    ("rejected, says more", event("UserPromptSubmit"), {"proposal": PROPOSAL}, Act.LIFT),
+    ("reading", event("PreToolUse", "Read", "plan"), {}, "-"),
+    ("writing the plan", event("PreToolUse", "Write", "plan"), {"proposal": PROPOSAL}, "-"),
+    ("looking for the tool", event("PreToolUse", "ToolSearch", "plan"), {}, "-"),
+    ("found the tool", event("PostToolUse", "ToolSearch", "auto"), {}, "-"),
+    ("another tool is done", event("PostToolUse", "Write", "auto"), {}, "-"),
+    ("no plan mode", event("PreToolUse", "ExitPlanMode", "auto"), {}, "-"),
+    ("ordinary work", event("PreToolUse", "Bash", "auto"), {}, "-"),
+    ("ordinary work after Esc", event("PreToolUse", "Bash", "auto"), {"proposal": PROPOSAL}, "-"),
+    ("a prompt", event("UserPromptSubmit"), {}, "-"),
+    ("case matters", event("PostToolUse", "exitplanmode", "auto"), {}, "-"),
+    ("unknown event", event("Stop"), {"latch": HANDED_OFF}, "-"),
+]
+
+CLEARING = [
+    (
+        "cleared with a proposal",
+        event("SessionEnd", reason="clear"),
+        {"proposal": PROPOSAL},
+        Act.MARK_CLEARED,
+    ),
+    ("cleared without", event("SessionEnd", reason="clear"), {}, "-"),
+    ("left", event("SessionEnd", reason="prompt_input_exit"), {"proposal": PROPOSAL}, "-"),
+    (
+        "the session that follows",
+        event("SessionStart", source="clear"),
+        {"cleared": CLEARED},
+        Act.WATCH_CLEARED,
+    ),
+    ("follows no proposal", event("SessionStart", source="clear"), {}, "-"),
+    ("starts", event("SessionStart", source="startup"), {"cleared": CLEARED}, "-"),
+    ("resumed", event("SessionStart", source="resume"), {"cleared": CLEARED}, "-"),
+    ("first call, auto", event("PreToolUse", "Write", "auto"), {"latch": CLEARED}, Act.HAND_OFF),
+    (
+        "first call, edits",
+        event("PreToolUse", "Read", "acceptEdits"),
+        {"latch": CLEARED},
+        Act.HAND_OFF,
+    ),
+    (
+        "first call, by hand",
+        event("PreToolUse", "Write", "default"),
+        {"latch": CLEARED},
+        Act.UNLATCH,
+    ),
+    ("first call, planning", event("PreToolUse", "Read", "plan"), {"latch": CLEARED}, Act.UNLATCH),
+    ("/clear, then a prompt", event("UserPromptSubmit"), {"latch": CLEARED}, Act.LIFT),
+    (
+        "killed on the way",
+        event("PreToolUse", "Write", "auto"),
+        {"latch": CLEARED | {"kind": "handing-off"}},
+        Act.HAND_OFF,
+    ),
+]
+
+GUARD = [
+    ("sibling call", event("PreToolUse", "Write", "auto"), {"latch": HANDED_OFF}, Act.REFUSE),
+    ("reading", event("PreToolUse", "Read", "plan"), {"latch": HANDED_OFF}, Act.REFUSE),
+    ("planning again", event("PreToolUse", "ExitPlanMode", "plan"), {"latch": {}}, Act.REFUSE),
+    (
+        "still being answered",
+        event("PreToolUse", "Bash", "auto"),
+        {"latch": {"kind": "handing-off"}},
+        Act.REFUSE,
+    ),
+    ("refused", event("PreToolUse", "Bash"), {"latch": {"kind": "refused"}}, Act.REFUSE),
+    ("mark unreadable", event("PreToolUse", "Bash"), {"latch": {}}, Act.REFUSE),
+    (
+        "delivered again",
+        event("PostToolUse", "ExitPlanMode", "auto"),
+        {"latch": HANDED_OFF},
+        Act.HAND_OFF,
+    ),
+    ("a prompt", event("UserPromptSubmit"), {"latch": HANDED_OFF}, Act.LIFT),
+    ("a prompt, mark unreadable", event("UserPromptSubmit"), {"latch": {}}, Act.LIFT),
+    ("a prompt, note alone", event("UserPromptSubmit"), {"note": HANDED_OFF}, Act.LIFT),
+]
+
+ROWS = [pytest.param(*row[1:], id=row[0]) for row in ACCEPTANCE + CLEARING + GUARD]
+
+
+@pytest.mark.parametrize(("what", "recorded", "expected"), ROWS)
+def test_each_row_is_decided(what, recorded, expected):
+    """Every event in every situation leads to the one act of its row."""
+    assert act(what, **recorded) is (Act.NOTHING if expected == "-" else expected)
+
+
+@pytest.mark.parametrize(("what", "recorded", "expected"), ROWS)
+def test_a_box_decides_nothing(what, recorded, expected):
+    """Inside a box every row is left alone."""
+    assert act(what, in_box=True, **recorded) is Act.NOTHING
+
+
+@pytest.mark.parametrize("mode", sorted(ALL))
+def test_a_mode_that_the_user_took_out_is_no_acceptance(mode):
+    """`on_accept` narrows what counts, with context kept and with context cleared."""
+    fewer = ALL - {mode}
+    kept = event("PostToolUse", "ExitPlanMode", mode)
+    assert act(kept, on_accept=fewer) is Act.FORGET_PROPOSAL
+    assert act(event("PreToolUse", "Write", mode), on_accept=fewer, latch=CLEARED) is Act.UNLATCH
+
+
+def test_the_trigger_says_which_way_it_came():
+    """A hand-off knows whether the context was kept or cleared."""
+    kept = decide(event("PostToolUse", "ExitPlanMode", "auto"), Recorded(), on_accept=ALL)
+    cleared = decide(event("PreToolUse", "Read", "auto"), Recorded(latch=CLEARED), on_accept=ALL)
+    assert (kept.trigger, cleared.trigger) == ("accepted", "cleared")
+
+
+@pytest.mark.parametrize("path", sorted(hooks.PAYLOADS.rglob("*.json")), ids=lambda p: p.stem)
+def test_real_payloads_hand_off_only_where_a_plan_was_accepted(path):
+    """Of all that both real CLIs sent, with nothing on record, only acceptances hand off."""
+    found = payload.parse(path.read_bytes())
+    assert found is not None
+    accepted = path.stem == "PostToolUse-ExitPlanMode-auto"
+    assert (act(found) is Act.HAND_OFF) == accepted
+    assert json.loads(path.read_bytes())["session_id"] == found.session_id
