@@ -55,6 +55,7 @@ def fake_claude(tmp_path: Path) -> Path:
 
 
 def settings_file(scope: str, home: Path, repo: Repository) -> Path:
+    """The settings file of a scope."""
     if scope == "user":
         return home / ".claude" / "settings.json"
     name = "settings.json" if scope == "project" else "settings.local.json"
@@ -62,10 +63,12 @@ def settings_file(scope: str, home: Path, repo: Repository) -> Path:
 
 
 def launcher_of(home: Path) -> Path:
+    """Where init writes the launcher."""
     return home / ".local/state/plandock/hook"
 
 
 def findings(done: subprocess.CompletedProcess[str]) -> dict[str, list[dict[str, Any]]]:
+    """The rows of `doctor --json` by check."""
     found: dict[str, list[dict[str, Any]]] = {}
     for row in json.loads(done.stdout):
         found.setdefault(row["check"], []).append(row)

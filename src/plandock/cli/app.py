@@ -13,6 +13,7 @@ from plandock import __version__, paths
 from plandock.claude.redact import redact
 from plandock.cli import inspecting, running, setting_up, taking
 from plandock.errors import PlandockError
+from plandock.printable import one_line, printable
 
 
 @click.group(
@@ -49,9 +50,9 @@ def main() -> int:
         error.show()
         return 2
     except PlandockError as error:
-        click.echo(f"plandock: {redact(error.message)}", err=True)
+        click.echo(f"plandock: {one_line(redact(error.message), limit=2000)}", err=True)
         if error.hint:
-            click.echo(f"  next: {redact(error.hint)}", err=True)
+            click.echo(f"  next: {printable(redact(error.hint))}", err=True)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
@@ -64,6 +65,6 @@ def main() -> int:
         with open(log, "a", encoding="utf-8", errors="backslashreplace") as file:
             stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             file.write(f"{stamp} {redact(''.join(traceback.format_exception(error)))}")
-        click.echo(f"plandock: this is a bug: {redact(str(error))}", err=True)
+        click.echo(f"plandock: this is a bug: {one_line(redact(str(error)))}", err=True)
         click.echo(f"  next: report it with {log}", err=True)
         return 3

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from plandock import git, paths, settings
+from plandock.claude.redact import redact
 from plandock.cli.common import json_option, print_json, run_argument
 from plandock.errors import PlandockError
 from plandock.printable import one_line, printable
@@ -65,7 +66,7 @@ def show(run_name: str, as_json: bool) -> None:
     click.echo(receipts.as_text(run))
     for event in events[-12:]:
         facts = " ".join(f"{k}={v}" for k, v in event.items() if k not in ("at", "kind") and v)
-        click.echo(f"{event['at'][11:19]:>9}  {printable(event['kind'] + ' ' + facts)}")
+        click.echo(f"{event['at'][11:19]:>9}  {one_line(event['kind'] + ' ' + facts)}")
 
 
 @click.command()
@@ -96,7 +97,7 @@ def logs(run_name: str, follow: bool, supervisor: bool, egress: bool, as_json: b
                 print_json(run.egress)
                 return
             for entry in run.egress:
-                click.echo(printable(f"{entry['decision']:8} {entry['target']} ×{entry['count']}"))
+                click.echo(one_line(f"{entry['decision']:8} {entry['target']} ×{entry['count']}"))
             return
         name = "supervisor.log" if supervisor else "events.jsonl"
         path = paths.run_dir(run.id) / name
@@ -108,7 +109,9 @@ def logs(run_name: str, follow: bool, supervisor: bool, egress: bool, as_json: b
                 click.echo(click.style(f"· {state}", dim=True))
             for line in _lines_from(path, place):
                 place += len(line)
-                if as_json or supervisor:
+                if supervisor:
+                    click.echo(printable(redact(line.rstrip(b"\n").decode("utf-8", "replace"))))
+                elif as_json:
                     click.echo(line.rstrip(b"\n").decode("utf-8", "replace"))
                 else:
                     _echo_message(line)
@@ -132,8 +135,8 @@ def _echo_message(line: bytes) -> None:
     """One line of the box's output, as a person wants to read it."""
     try:
         message = json.loads(line)
-    except ValueError:
-        return
+    except (ValueError, RecursionError):
+        return  # half a line, or brackets without end: the box may print anything
     if not isinstance(message, dict):
         return
     kind = message.get("type")

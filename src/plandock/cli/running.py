@@ -17,7 +17,7 @@ from plandock.engines import detect
 from plandock.errors import Busy, PlandockError, UsageError
 from plandock.hook import handoff
 from plandock.hook.payload import LARGEST_PLAN
-from plandock.printable import printable
+from plandock.printable import one_line, printable
 from plandock.runs.model import Run, State, utc_now
 from plandock.runs.store import Store
 
@@ -137,9 +137,9 @@ def _ending(now: Run) -> str:
         words += f" ({now.reason})"
     words += f": {now.commits} commit(s) on {now.branch}" if now.commits else ": no commits"
     if now.message:
-        words += f"\n  {now.message}"
+        words += f"\n  {one_line(now.message)}"
     if now.hint:
-        words += f"\n  next: {now.hint}"
+        words += f"\n  next: {one_line(now.hint)}"
     return printable(words)
 
 
@@ -151,6 +151,8 @@ def stop(run_name: str, as_json: bool) -> int:
     with Store() as store:
         found = store.find(run_name)
         if found.state.final:
+            if as_json:
+                print_json(found.to_json())
             click.echo(f"{found.id} has ended already ({found.state})", err=True)
             return 0
         found = store.change(found.id, stop_requested=True)

@@ -10,7 +10,7 @@ import click
 from plandock import git, proc
 from plandock.cli.common import confirm, run_argument
 from plandock.errors import PlandockError
-from plandock.printable import printable
+from plandock.printable import one_line, printable
 from plandock.runs.model import Run
 from plandock.runs.store import Store
 
@@ -44,7 +44,7 @@ def merge(run_name: str, yes: bool) -> None:
     run = _with_commits(run_name)
     if run.flagged_files and not yes:
         for name in run.flagged_files:
-            click.echo(f"flagged: {printable(name)}", err=True)
+            click.echo(f"flagged: {one_line(name)}", err=True)
         confirm(
             "These change what runs on your machine or in CI. Merge?",
             otherwise="not merged; nothing was changed",
@@ -61,7 +61,7 @@ def merge(run_name: str, yes: bool) -> None:
         git.git(run.repo, "merge", "--abort", check=False)
         words = (done.text + done.stderr.decode("utf-8", "replace")).strip().splitlines()
         raise PlandockError(
-            f"git would not merge {run.branch}: {printable(words[-1]) if words else 'no reason'}",
+            f"git would not merge {run.branch}: {one_line(words[-1]) if words else 'no reason'}",
             hint=f"nothing was changed; by hand: git merge {run.branch}",
         )
     click.echo(printable(f"merged {run.branch} ({run.commits} commit(s)) from {run.id}"))

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from plandock import paths
-from plandock.printable import printable
+from plandock.printable import one_line
 from plandock.runs.model import Run
 from plandock.runs.store import Store
 
@@ -31,7 +31,7 @@ def payer(run: Run) -> str:
         return f"your Claude subscription{plan}; no API key was used"
     if run.billing.source == "api-key":
         return "your API key, per token, because billing = \"api-key\" is set"
-    return "nobody: the agent never started"
+    return "nobody: the agent never started" if run.state.final else "not known yet"
 
 
 def next_steps(run: Run) -> list[str]:
@@ -40,7 +40,7 @@ def next_steps(run: Run) -> list[str]:
         steps = [f"plandock diff {run.id}", f"plandock merge {run.id}"]
     else:
         steps = [f"plandock logs {run.id}"]
-    if run.box_session_id:
+    if run.box_session_id and run.state.final:  # only then has it been brought home
         steps.append(f"plandock open {run.id}")
     return steps
 
@@ -85,7 +85,7 @@ def as_text(run: Run) -> str:
     if run.outcome:
         rows.append(("summary", " ".join(run.outcome.split())[:600]))
     rows += [("next", step) for step in next_steps(run)]
-    return "\n".join(f"{name:>9}  {printable(text)}" for name, text in rows)
+    return "\n".join(f"{name:>9}  {one_line(text, limit=700)}" for name, text in rows)
 
 
 def _duration_s(run: Run) -> float | None:
