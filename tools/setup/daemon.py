@@ -11,11 +11,12 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from tools.setup.commands import SetupError, as_root, attempt, environment, last_line, require, say
+from tools.setup.commands import SetupError, as_root, attempt, environment, last_line, say
 from tools.setup.folder import setup_dir
 
 START_WITHIN_S = 60.0
@@ -84,7 +85,7 @@ def start() -> None:
             return
         time.sleep(0.2)
     if child.poll() is None:
-        require([*prefix, "kill", str(child.pid)], hint=f"stop process {child.pid} yourself")
+        _send(signal.SIGTERM, child.pid)
     _record().unlink(missing_ok=True)
     lines = log.read_text(errors="replace").strip().splitlines()
     raise SetupError(
@@ -105,15 +106,22 @@ def _note(pid_file: Path) -> bool:
     return True
 
 
+def _send(sign: signal.Signals, pid: int) -> None:
+    """Send a signal as root.  Raises `SetupError` where that is refused."""
+    # Not kill(1): a minimal Debian has it only inside its shells.
+    code = "import os, sys; os.kill(int(sys.argv[1]), int(sys.argv[2]))"
+    done = attempt([*as_root(), sys.executable, "-c", code, str(pid), str(int(sign))])
+    if done.returncode != 0 and process_start(pid) is not None:
+        raise SetupError(f"dockerd was not stopped: {last_line(done)}", f"stop process {pid}")
+
+
 def stop() -> None:
     """Stop the daemon that was started here; does nothing where there is none."""
     pid = ours()
     if pid is not None:
         say(f"Docker: stopping the daemon that set-up started (process {pid})")
         for sign, wait_s in ((signal.SIGTERM, STOP_WITHIN_S), (signal.SIGKILL, 5.0)):
-            done = attempt([*as_root(), "kill", f"-{int(sign)}", str(pid)])
-            if done.returncode != 0 and ours() is not None:
-                raise SetupError(f"dockerd was not stopped: {last_line(done)}", f"stop {pid}")
+            _send(sign, pid)
             until = time.monotonic() + wait_s
             while ours() is not None and time.monotonic() < until:
                 time.sleep(0.1)
