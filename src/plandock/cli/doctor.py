@@ -248,7 +248,7 @@ def _billing(ground: Ground) -> Iterator[Finding]:
         detail = f"{culprit}" if stays else f"{culprit}; kept out of the box"
         yield Finding("billing", False if stays else None, detail, culprit.remedy, 21)
     if not culprits:
-        yield Finding("billing", True, "your subscription pays; nothing here could change that")
+        yield Finding("billing", True, "nothing was found that would bill per token")
 
 
 def _git(ground: Ground) -> Iterator[Finding]:
