@@ -132,7 +132,7 @@ class HookWorld:
 
     def runs(self) -> list[Run]:
         """Every run in the store; none where there is no store."""
-        if not (self.state / "plandock.db").exists():
+        if not (self.state / "plandock.db").is_file():
             return []
         with Store(self.state / "plandock.db") as store:
             return store.list()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -219,9 +220,25 @@ def tell(engine: Engine, run: Run, message: dict[str, Any], *, patience_s: float
             engine.exec(names_of(run).box, argv, user="1000:1000", stdin=data)
             return
         except (EngineError, proc.ProcessFailed) as error:
+            state = engine.inspect(names_of(run).box)
+            if state is None or not state.running:
+                raise EngineError(f"the box ended at once: {last_words(engine, run)}") from error
             if time.monotonic() > end:
                 raise EngineError(f"the box cannot be spoken to: {error}") from error
             time.sleep(0.1)
+
+
+def last_words(engine: Engine, run: Run) -> str:
+    """The last line that the box has said, on either stream, for a message of ours."""
+    with tempfile.TemporaryFile() as errors:
+        reader = engine.logs(names_of(run).box, follow=False, stderr=errors)
+        assert reader.stdout is not None
+        said = reader.stdout.read()
+        proc.end(reader)
+        errors.seek(0)
+        said += errors.read()
+    lines = [x for x in said.decode("utf-8", "replace").splitlines() if x.strip()]
+    return lines[-1][:500] if lines else "it said nothing"
 
 
 def remove_containers(engine: Engine, run: Run) -> None:

@@ -75,16 +75,17 @@ def stage(store: Store, run: Run) -> None:
         notes=run.notes + [f"left out of the snapshot: {x}" for x in snapshot.left_out],
     )
     _step(store, run, "workspace")
-    gateway = _InBackground(lambda: _start_gateway(engine, run, image, settings))
     memory = conversation.user_memory(Path(run.config_dir))
     wish = Wish(run.repo, snapshot.commit, run.branch, name, mail, run.id)
     spec = launch.stage_spec(run, image, git.line(repo, "rev-parse", "--show-object-format"))
     stage_workspace(engine, spec, repo, wish, (*(talk.files if talk else ()), *memory))
-    gateway.join()
+    # Not earlier: staging hands the volume of its socket over.
+    gateway = _InBackground(lambda: _start_gateway(engine, run, image, settings))
     _step(store, run, "box")
     box = launch.box_spec(run, image, settings)
     engine.create(box)
     engine.start(box.name)
+    gateway.join()
     launch.tell(engine, run, _order(run, settings, login, (name, mail)))
     store.move(run.id, State.STAGING, State.RUNNING, step="agent")
 
@@ -137,8 +138,6 @@ class _InBackground:
 def _start_gateway(engine: Engine, run: Run, image: str, settings: Settings) -> None:
     spec = launch.gateway_spec(run, image, settings)
     engine.create(spec)
-    # The link volume is the agent's only after staging has handed it over; the gateway's own
-    # start is tried again until then.
     engine.start(spec.name)
 
 

@@ -1,0 +1,184 @@
+"""A user's laptop for end-to-end tests: a home, a repository, the real CLI, the stand-in, an engine.
+
+The vocabulary of the stories: `plan`, `accept`, `wait`, and what can be seen afterwards.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from plandock.standin import Request, StandIn
+from tests.support.machine import CLONE
+from tests.support.repository import Repository, make_repository, write_git_config
+from tests.support.tmux import Tmux
+
+ACCESS = "sk-ant-oat01-" + "made-up-access-token-" * 3
+REFRESH = "sk-ant-ort01-" + "made-up-refresh-token-" * 3
+DIALOG = r"Would you like to proceed\?"
+
+
+class Laptop:
+    """One user's machine, in a folder of its own."""
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        cli: Path,
+        engine: str,
+        standin: StandIn,
+        repo_name: str = "project",
+        repo_root: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self.home = root / "home"
+        self.home.mkdir(parents=True, exist_ok=True)
+        write_git_config(self.home)
+        self.cli, self.engine, self.standin = cli, engine, standin
+        self.repo: Repository = make_repository((repo_root or self.home) / repo_name)
+        self.config = self.home / ".claude"
+        self.config.mkdir(exist_ok=True)
+        self.log_in()
+        self.trust()
+        self.env = {
+            "HOME": str(self.home),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "LANG": "C.UTF-8",
+            "XDG_CACHE_HOME": os.environ.get("PLANDOCK_TEST_CACHE", str(CLONE / ".setup/cache")),
+            "ANTHROPIC_BASE_URL": standin.url,
+            "PLANDOCK_UPSTREAM": standin.url,
+            "PLANDOCK_CLAUDE": str(cli),
+            "PLANDOCK_ENGINE": engine,
+            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+            "DISABLE_AUTOUPDATER": "1",
+            **(env or {}),
+        }
+
+    def log_in(self, *, expires_in_s: float = 8 * 3600.0) -> None:
+        """A made-up Max login, with a refresh token that must never leave."""
+        login = {
+            "accessToken": ACCESS,
+            "refreshToken": REFRESH,
+            "expiresAt": int((time.time() + expires_in_s) * 1000),
+            "scopes": ["user:inference", "user:profile"],
+            "subscriptionType": "max",
+        }
+        file = self.config / ".credentials.json"
+        file.write_text(json.dumps({"claudeAiOauth": login}))
+        file.chmod(0o600)
+
+    def trust(self, **extra: object) -> None:
+        """The CLI's own state: onboarding done, the repository trusted."""
+        project = {"hasTrustDialogAccepted": True, "hasCompletedProjectOnboarding": True}
+        state = {
+            "hasCompletedOnboarding": True,
+            "theme": "dark",
+            "projects": {str(self.repo.root): project},
+            **extra,
+        }
+        (self.home / ".claude.json").write_text(json.dumps(state))
+
+    def plandock(
+        self, *words: str, check: bool = True, stdin: str = "", timeout_s: float = 600.0
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the product as the user would, in the repository."""
+        done = subprocess.run(
+            [sys.executable, "-m", "plandock", *words],
+            cwd=self.repo.root,
+            env=self.env,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        assert not check or done.returncode == 0, f"{words}: {done.stdout}\n{done.stderr}"
+        return done
+
+    def json(self, *words: str) -> Any:
+        """What a command prints with --json."""
+        return json.loads(self.plandock(*words, "--json").stdout)
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Every run."""
+        found: list[dict[str, Any]] = self.json("ps")
+        return found
+
+    def plan(self, terminal: Tmux, prompt: str = "Plan it please", *words: str) -> None:
+        """Start the real CLI in plan mode, ask for a plan, and wait for its dialog."""
+        terminal.start(
+            [self.cli, "--permission-mode", "plan", *words], cwd=self.repo.root, env=self.env
+        )
+        terminal.wait_for(r"plan mode|for shortcuts", 30)
+        time.sleep(1.0)  # a key pressed while the screen is being built is lost
+        terminal.type(prompt)
+        time.sleep(0.3)
+        terminal.send("Enter")
+        terminal.wait_for(DIALOG, 60)
+        time.sleep(1.5)  # 2.1.330 loses a key that comes with the dialog (measured)
+
+    def host_requests(self, session: str) -> list[Request]:
+        """The model requests that this machine's own CLI has made (its title aside)."""
+        return [
+            r for r in self.standin.requests if r.has_tools and r.session_id == session
+        ]
+
+    def fingerprint(self) -> dict[str, str]:
+        """Work tree, index, HEAD, config, stash, hooks: everything that must stay as it is."""
+        seen = {}
+        for path in sorted(self.repo.root.rglob("*")):
+            name = str(path.relative_to(self.repo.root))
+            if name.startswith((".git/objects", ".git/refs", ".git/logs/refs")):
+                continue
+            if path.is_symlink():
+                seen[name] = f"-> {os.readlink(path)}"
+            elif path.is_file():
+                seen[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        return seen
+
+    def refs(self) -> dict[str, str]:
+        """Every ref that is not hidden, and its commit."""
+        lines = self.repo.git("for-each-ref", "--format=%(refname) %(objectname)").splitlines()
+        pairs = [line.split() for line in lines]
+        return {name: commit for name, commit in pairs if not name.startswith("refs/plandock/")}
+
+    def leftovers(self) -> list[str]:
+        """What runs of this user have left in the engine: containers and volumes by label."""
+        found = []
+        for run in self.runs():
+            label = f"label=plandock.run={run['id']}"
+            for words in (["ps", "-aq"], ["volume", "ls", "-q"]):
+                done = subprocess.run(
+                    [self.engine, *words, "--filter", label],
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                )
+                found += done.stdout.split()
+        return found
+
+    def clean_up(self) -> None:
+        """End every run and remove what it has in the engine, this repository's mirror too."""
+        for run in self.runs():
+            if run["state"] not in ("done", "failed", "stopped"):
+                self.plandock("stop", run["id"], check=False)
+            self.plandock("drop", run["id"], "--yes", check=False)
+        digest = hashlib.sha256(os.fsencode(str(self.repo.root))).hexdigest()[:16]
+        subprocess.run(
+            [self.engine, "volume", "rm", "-f", f"plandock-mirror-{digest}"],
+            capture_output=True,
+            check=False,
+        )
+
+
+def tool_names(requests: Sequence[Request]) -> list[str]:
+    """The tools that a series of answers called."""
+    return [name for r in requests for name in r.tools]
