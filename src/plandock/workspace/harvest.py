@@ -210,13 +210,12 @@ def _import(
         work = _count(inner, snapshot, head, findings) if head else None
     except (ProcessFailed, ValueError) as error:
         raise refused([f"the work could not be checked: {one_line(str(error))}"]) from error
-    tips = list(dict.fromkeys(bundle.refs.values()))
-    if not landing.holds(repo, run_id, bundle.refs.values()):
-        with tempfile.TemporaryFile(dir=inner.path) as pack:
-            inner.pack(list(dict.fromkeys(bundle.refs.values())), snapshot, pack)
-            pack.seek(0)
-            landing.let_in(repo, pack, run_id)
     try:
+        if not landing.holds(repo, run_id, bundle.refs.values()):
+            with tempfile.TemporaryFile(dir=inner.path) as pack:
+                inner.pack(list(dict.fromkeys(bundle.refs.values())), snapshot, pack)
+                pack.seek(0)
+                landing.let_in(repo, pack, run_id)
         new = work is not None and work.commits > 0
         kept = landing.write_hidden_refs(repo, run_id, head if new else "", others)
         notes = [*header.notes, *findings.notes]
