@@ -52,6 +52,17 @@ class Before:
         )
 
 
+@dataclass(frozen=True)
+class _Moment:
+    """The acceptance: what was before it, whose requests are the laptop's, and where in the
+    stand-in's list of requests the key was pressed and the hand-off was shown."""
+
+    before: Before
+    sessions: frozenset[str]
+    pressed: int
+    shown: int
+
+
 def tell(*, live: bool = False) -> int:
     """Run the demo; returns the exit code.
 
@@ -159,18 +170,18 @@ def _scripted(narrator: Narrator, world: World) -> None:
         narrate_commands(narrator, world, ("init", "--scope", "user"))
         with contextlib.closing(Terminal()) as terminal:
             try:
-                run = _accept(narrator, world, standin, terminal)
+                run, moment = _accept(narrator, world, standin, terminal)
             finally:
                 screen = terminal.screen()
                 (world.folder / "screen.txt").write_text(screen + "\n", encoding="utf-8")
-            before, mark, hosts = run[1:]
-            _finish(narrator, world, run[0])
+            narrator.step("The laptop, now")
+            _untouched(narrator, world, moment, standin)
+            _finish(narrator, world, run)
             narrator.step("The laptop, after all of it")
-            _untouched(narrator, world, before, standin, mark, hosts)
-            box = {r.session_id for r in standin.requests[mark:]} - hosts - {""}
-            asked = [r for r in standin.model_requests if r.session_id in box]
-            narrator.fact("model requests from the box", str(len(asked)))
-            if not asked or standin.errors:
+            _untouched(narrator, world, moment, standin)
+            boxed = [r for r in standin.model_requests if r.session_id not in moment.sessions]
+            narrator.fact("model requests from the box", str(len(boxed)))
+            if not boxed or standin.errors:
                 raise PlandockError(f"the scripted model was not asked well: {standin.errors}")
         world.plandock("drop", "last", "--yes")
     narrator.say("")
@@ -180,8 +191,8 @@ def _scripted(narrator: Narrator, world: World) -> None:
 
 def _accept(
     narrator: Narrator, world: World, standin: StandIn, terminal: Terminal
-) -> tuple[Run, Before, int, set[str]]:
-    """Plan and accept in the real CLI; returns the run, what was before, and how to count."""
+) -> tuple[Run, _Moment]:
+    """Plan and accept in the real CLI; returns the run and the moment of acceptance."""
     narrator.step("Plan with the real Claude Code")
     env = {
         **{k: v for k, v in world.env.items() if k != "PYTHONUSERBASE"},
@@ -204,8 +215,8 @@ def _accept(
 
     narrator.step("Accept it: press 1")
     before = Before.of(world.repo)
-    hosts = {r.session_id for r in standin.requests if r.session_id}
-    mark = len(standin.requests)
+    sessions = frozenset(r.session_id for r in standin.requests if r.session_id)
+    pressed = len(standin.requests)
     began = time.monotonic()
     terminal.press("1")
     shown = terminal.wait_for(
@@ -214,29 +225,32 @@ def _accept(
         timeout_s=_HAND_OFF_S,
     )
     took = time.monotonic() - began
+    moment = _Moment(before, sessions, pressed, len(standin.requests))
     narrator.screen(shown)
     run = world.find_run()
     if run is None:
         raise PlandockError("the plan was not handed off", hint="the screen above says why")
     narrator.fact("handed off as", f"{run.id}, to arrive on branch {run.branch}")
     narrator.fact("from the key to the message", f"{took:.1f} s")
-    narrator.step("The laptop, now")
-    _untouched(narrator, world, before, standin, mark, hosts)
-    return run, before, mark, hosts
+    return run, moment
 
 
-def _untouched(
-    narrator: Narrator, world: World, before: Before, standin: StandIn, mark: int, hosts: set[str]
-) -> None:
+def _untouched(narrator: Narrator, world: World, moment: _Moment, standin: StandIn) -> None:
     """Show that nothing happened here since; raises :class:`PlandockError` where it did."""
     now = Before.of(world.repo)
     ran_here = (world.repo / LOCAL_EXECUTION_FILE).exists()
-    asked = [r for r in standin.requests[mark:] if r.session_id in hosts]
+    since = [r for r in standin.requests[moment.pressed :] if r.session_id in moment.sessions]
+    steps = [r for r in since if r.scene]
+    late = [r for r in standin.requests[moment.shown :] if r.session_id in moment.sessions]
+    same = ", as before" if now == moment.before else ""
     narrator.fact("git status", now.status.strip() or "clean")
-    narrator.fact("HEAD", f"{now.branch} at {now.head[:12]}" + (", as before" * (now == before)))
+    narrator.fact("HEAD", f"{now.branch} at {now.head[:12]}{same}")
     narrator.fact("tool calls run here since acceptance", "1" if ran_here else "0")
-    narrator.fact("model requests from here since acceptance", str(len(asked)))
-    if now != before or ran_here or asked:
+    narrator.fact("model requests from here since acceptance", str(len(steps)))
+    if titles := len(since) - len(steps):
+        # Not a step of the plan: it has no tools, and leaves with the key press, before any hook.
+        narrator.fact("… beside them, to name the conversation", str(titles))
+    if not same or ran_here or steps or late:
         raise PlandockError("the laptop was not left alone; that is a fault in plandock")
 
 
