@@ -183,7 +183,8 @@ def _scripted(narrator: Narrator, world: World) -> None:
             narrator.fact("model requests from the box", str(len(boxed)))
             if not boxed or standin.errors:
                 raise PlandockError(f"the scripted model was not asked well: {standin.errors}")
-        world.plandock("drop", "last", "--yes")
+        narrator.step("Clean up")
+        narrate_commands(narrator, world, ("drop", "last", "--yes"))
     narrator.say("")
     narrator.say("That was it.  With your own login: plandock init, then accept a plan; or")
     narrator.say("plandock demo --live.  Nothing of this demo stays on your machine but the image.")
@@ -278,6 +279,8 @@ def _finish(narrator: Narrator, world: World, run: Run) -> None:
     narrate_commands(narrator, world, ("diff", run.id, "--stat"))
     narrator.step("The receipt")
     narrate_commands(narrator, world, ("receipt", run.id))
+    if not world.live:
+        narrator.say("   (The login here is made up, of the kind of a subscription: nobody paid.)")
 
 
 @contextlib.contextmanager
