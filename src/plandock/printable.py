@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 
-# ECMA-48: CSI … final byte; OSC/DCS/SOS/PM/APC strings up to BEL or ST (or the end of the line,
-# so that an unterminated one cannot swallow what follows); then any two-byte escape.  The same
-# introducers exist as single C1 characters.
+# ECMA-48: CSI … final byte; OSC/DCS/SOS/PM/APC strings up to BEL or ST; then any two-byte escape.
+# The same introducers exist as single C1 characters.  Of a string without an end only the
+# introducer goes: it must not take with it what follows, which a reader is to see.
 _SEQUENCES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"
-    r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)?"
+    r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])(?:[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c))?"
     r"|\x1b[ -/]*[0-~]?"
 )
 # C0 but tab and newline, DEL, C1; direction marks, embeddings, overrides and isolates; invisible

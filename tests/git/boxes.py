@@ -33,9 +33,7 @@ class Box:
         found = world.git("rev-parse", "--show-object-format")
         world.git("init", "-q", f"--object-format={found}", str(self.root), at=world.folder)
         objects = world.git("rev-parse", "--path-format=absolute", "--git-path", "objects")
-        shallow = Path(
-            world.git("rev-parse", "--path-format=absolute", "--git-path", "shallow")
-        )
+        shallow = Path(world.git("rev-parse", "--path-format=absolute", "--git-path", "shallow"))
         (self.dot_git / "objects/info/alternates").write_text(objects + "\n")
         if shallow.exists():
             (self.dot_git / "shallow").write_bytes(shallow.read_bytes())
@@ -109,7 +107,9 @@ class Box:
             refs.append(f"refs/plandock/others/{name}")
         data = subprocess.run(
             ["git", "bundle", "create", "-q", "-", *refs, f"^{self.snapshot}"],
-            cwd=self.root, capture_output=True, check=True,
+            cwd=self.root,
+            capture_output=True,
+            check=True,
         ).stdout
         return self.wrap(data, others=dict(others or {}), **claims)
 
@@ -163,9 +163,7 @@ class Box:
         clone = self.world.folder / "victim"
         self.world.git("clone", "-q", "--bare", str(self.world.root), str(clone))
         self.world.git("fetch", "-q", str(self.root), "HEAD", at=clone)
-        assert self.world.git("rev-parse", "FETCH_HEAD", at=clone) == self.git(
-            "rev-parse", "HEAD"
-        )
+        assert self.world.git("rev-parse", "FETCH_HEAD", at=clone) == self.git("rev-parse", "HEAD")
 
 
 def take(world: World, box: Box, answer: bytes, **options: Any) -> Harvested:

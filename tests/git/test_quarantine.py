@@ -263,7 +263,9 @@ def test_commits_in_odd_encodings_are_refused(world, box, encoding):
     raw = box.git("cat-file", "commit", "HEAD").encode()
     head, _, text = raw.partition(b"\n\n")
     made = head + b"\nencoding " + encoding.encode() + b"\n\n" + text + b"\n"
-    box.git("update-ref", "HEAD", box.git("hash-object", "-t", "commit", "-w", "--stdin", data=made))
+    box.git(
+        "update-ref", "HEAD", box.git("hash-object", "-t", "commit", "-w", "--stdin", data=made)
+    )
     assert "unusual encoding" in refused(world, box)
 
 
@@ -272,7 +274,9 @@ def test_a_signed_commit_in_latin_1_passes(world, box):
     raw = box.git("cat-file", "commit", box.commit({"x": "y"})).encode()
     head, _, text = raw.partition(b"\n\n")
     made = head + b"\nencoding ISO-8859-1\ngpgsig -----BEGIN\n x\n -----END\n\n" + text + b"\xe9\n"
-    box.git("update-ref", "HEAD", box.git("hash-object", "-t", "commit", "-w", "--stdin", data=made))
+    box.git(
+        "update-ref", "HEAD", box.git("hash-object", "-t", "commit", "-w", "--stdin", data=made)
+    )
     assert take(world, box, box.answer()).commits == 1
 
 

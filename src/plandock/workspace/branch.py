@@ -51,7 +51,7 @@ def slug(title: str) -> str:
     words = re.sub(r"[\W_]+", "-", plain).strip("-")
     if len(words) > 40:
         # Cut at a word where that leaves something to read.
-        cut = words[:41].rsplit("-", 1)[0]
+        cut = words[:41].rpartition("-")[0]
         words = cut if len(cut) >= 15 else words[:40]
     return words.strip("-") or "plan"
 

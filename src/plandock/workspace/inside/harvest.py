@@ -208,7 +208,7 @@ def harvest(order: Order, out: IO[bytes]) -> None:
     """Do all of it: tidy up, commit leftovers, bundle, report."""
     outcome = Outcome()
     git = open_workspace(order, outcome)
-    found = name_unfinished(git, outcome)
+    unfinished = name_unfinished(git, outcome)
     before = git.commit("HEAD")
     if not before and (rescued := git.commit(f"refs/heads/{order.branch}")):
         outcome.note("HEAD stood on nothing; the run's branch was taken")
@@ -222,11 +222,10 @@ def harvest(order: Order, out: IO[bytes]) -> None:
     head = head or git.commit(order.snapshot)
     if not head:
         raise Failed("the workspace holds no commit")
-    found = {**branches(git), **found}
     with tempfile.TemporaryDirectory(prefix="plandock-") as scratch:
         room = clean_room(git, order, Path(scratch))
         while True:
-            snapshot = gather(room, order, head, found, outcome)
+            snapshot = gather(room, order, head, {**branches(git), **unfinished}, outcome)
             message = room.out("log", "-1", "--format=%B", head)
             outcome.leftovers = TRAILER in message.splitlines() and outcome.commits > 0
             spool = open_spool(git)
