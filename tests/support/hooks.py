@@ -14,7 +14,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,10 +138,32 @@ class HookWorld:
         with Store(self.state / "plandock.db") as store:
             return store.list()
 
+    def log(self, run_id: str) -> str:
+        """What the run's supervisors have said so far."""
+        path = self.state / "runs" / run_id / "supervisor.log"
+        return path.read_text() if path.exists() else ""
+
+    def starts(self, run_id: str) -> int:
+        """How many supervisors the run has had."""
+        return self.log(run_id).count("started")
+
+    def wait_for_supervisors(self) -> None:
+        """Let every supervisor that has begun come to its end."""
+        ids = [run.id for run in self.runs()]
+        until(lambda: all(self.log(x).count("ended") == self.starts(x) for x in ids))
+
     def marks(self) -> set[str]:
         """The marks that stand, as `folder/session`."""
         folders = ("latch", "note", "proposed")
         return {f"{f}/{p.name}" for f in folders for p in (self.state / f).glob("*")}
+
+
+def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait for something to come to pass; fails when it does not in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to pass in time"
+        time.sleep(0.02)
 
 
 def finish(process: subprocess.Popen[bytes]) -> Answer:

@@ -16,10 +16,12 @@ HANDED_OFF = {"kind": "handed-off", "run": "r7k2", "branch": "feature/auto"}
 
 
 def event(name, tool="", mode="", **more):
+    """An event of session `s`."""
     return Event(name=name, session_id="s", tool=tool, mode=mode, **more)
 
 
 def act(e, *, on_accept=ALL, in_box=False, **recorded):
+    """What is to be done about an event, given what is on record."""
     return decide(e, Recorded(**recorded), on_accept=on_accept, in_box=in_box).act
 
 

@@ -24,14 +24,6 @@ sys.exit(code)
 """
 
 
-@pytest.fixture
-def world(tmp_path, repo, home):
-    """A place for the hook, with a copy of plandock and an engine that answers."""
-    package = hooks.copy_package(tmp_path / "package")
-    with hooks.fake_docker_socket() as ping:
-        yield hooks.make_world(tmp_path, repo, home, package, ping)
-
-
 def loaded(world, payload):
     """Names of all modules that one hook call loads."""
     entry_file = str(world.package / "hook" / "entry.py")

@@ -11,6 +11,7 @@ PLAN = "# Plan\n\n1. write out.txt\n"
 
 
 def parse(**fields):
+    """The event of a made-up payload with these fields."""
     base = {"session_id": "s-1", "hook_event_name": "PostToolUse", "tool_name": "ExitPlanMode"}
     return payload.parse(json.dumps(base | fields).encode())
 
@@ -100,7 +101,7 @@ def test_a_path_that_cannot_be_one_is_empty(path):
     assert (event.cwd, event.transcript, event.plan_file) == ("", "", "")
 
 
-@pytest.mark.parametrize("path", ["/with space", "/it's \"quoted\"", "/ünï/漢字", "/caf\udce9"])
+@pytest.mark.parametrize("path", ["/with space", '/it\'s "quoted"', "/ünï/漢字", "/caf\udce9"])
 def test_an_unusual_path_is_kept(path):
     """Spaces, quotes, other scripts and undecodable bytes are ordinary in paths."""
     assert parse(cwd=path).cwd == path
@@ -111,7 +112,9 @@ def test_wrong_types_count_as_absent(wrong):
     """A field of another type is as good as no field, and never an exception."""
     names = ("tool_name", "permission_mode", "cwd", "tool_use_id", "prompt_id", "source", "reason")
     event = parse(**dict.fromkeys(names, wrong), tool_input=wrong, tool_response=wrong)
-    assert (event.tool, event.mode, event.cwd, event.plan, event.is_agent) == ("", "", "", "", False)
+    texts = (event.tool, event.mode, event.cwd, event.tool_use_id, event.prompt_id, event.source)
+    assert {*texts, event.reason, event.plan, event.plan_file} == {""}
+    assert not event.is_agent
 
 
 def test_only_true_makes_a_subagent():

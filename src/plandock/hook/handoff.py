@@ -183,4 +183,3 @@ def plan_in_transcript(path: str) -> str:
     except (OSError, ValueError, RecursionError):
         pass
     return ""
-

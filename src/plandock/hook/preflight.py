@@ -107,6 +107,4 @@ def _look_for_login(credentials: str, environ: Mapping[str, str]) -> None:
 
 def kept_out(environ: Mapping[str, str]) -> list[str]:
     """Names of variables of this environment that would bill per token; they stay outside."""
-    return sorted(
-        n for n, v in environ.items() if v and (n in _PAYING or n.startswith(_PROVIDER))
-    )
+    return sorted(n for n, v in environ.items() if v and (n in _PAYING or n.startswith(_PROVIDER)))

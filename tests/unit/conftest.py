@@ -1,0 +1,35 @@
+"""Fixtures for the tests of the hook: a place where a hand-off succeeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import hooks
+from tests.support.repository import Repository
+
+
+@pytest.fixture(scope="session")
+def hook_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One copy of plandock with a supervisor that only notes that it was started."""
+    return hooks.copy_package(tmp_path_factory.mktemp("package"))
+
+
+@pytest.fixture(scope="session")
+def docker_ping() -> Iterator[Path]:
+    """The socket of what answers for docker."""
+    with hooks.fake_docker_socket() as path:
+        yield path
+
+
+@pytest.fixture
+def world(
+    tmp_path: Path, repo: Repository, home: Path, hook_package: Path, docker_ping: Path
+) -> Iterator[hooks.HookWorld]:
+    """A place where a hand-off succeeds; no supervisor is left when the test ends."""
+    made = hooks.make_world(tmp_path, repo, home, hook_package, docker_ping)
+    (hook_package / "supervisor" / "seconds").write_text("0")
+    yield made
+    made.wait_for_supervisors()

@@ -1,0 +1,126 @@
+"""Acceptance with cleared context: no PostToolUse comes, the new session's first call tells."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support import hooks
+
+PROPOSED = "PreToolUse-ExitPlanMode-plan"
+OLD, NEW = hooks.VERSIONS
+versions = pytest.mark.parametrize("version", hooks.VERSIONS)
+
+
+def clear(world, version):
+    """Up to the new session: proposal, SessionEnd(clear), SessionStart(clear)."""
+    for name in (PROPOSED, "PermissionRequest-ExitPlanMode", "SessionEnd-clear"):
+        assert world.call(world.payload(version, "clear", name)).silent
+    assert world.call(world.payload(version, "clear", "SessionStart-clear")).silent
+
+
+@versions
+def test_the_first_call_after_a_clearing_is_the_acceptance(world, version):
+    """Both CLIs: the new session's first tool call is refused, and the plan is handed off once."""
+    clear(world, version)
+    call = world.payload(version, "clear", "PreToolUse-Write-auto")
+    answer = world.call(call)
+    (run,) = world.runs()
+    assert answer.code == 2
+    assert run.id in answer.err
+    assert (run.trigger, run.fresh, run.transcript) == ("cleared", True, "")
+    assert run.session_id == call["session_id"]
+    assert run.plan_title == "Plan"
+    assert world.call(call | {"tool_use_id": "toolu_retry"}).code == 2
+    assert len(world.runs()) == 1
+    prompt = world.payload(version, "clear", "UserPromptSubmit", session_id=run.session_id)
+    assert run.id in world.call(prompt).context
+    assert world.call(call).silent
+
+
+@versions
+def test_the_plan_of_a_cleared_session_comes_from_its_transcript(world, version):
+    """`planContent` of the new conversation is the plan as it was accepted, edits included."""
+    clear(world, version)
+    call = world.payload(version, "clear", "PreToolUse-Write-auto")
+    transcript = Path(call["transcript_path"])
+    transcript.parent.mkdir(parents=True)
+    record = {"type": "user", "planContent": "# Edited\ud800"}
+    transcript.write_text(json.dumps({"type": "x"}) + "\n" + json.dumps(record))
+    assert world.call(call).code == 2
+    assert world.runs()[0].plan_title == "Edited?"
+
+
+@versions
+@pytest.mark.parametrize("mode", ["default", "plan"])
+def test_a_clearing_with_approval_by_hand_is_left_alone(world, version, mode):
+    """Cleared, and edits are approved by hand: the work is done locally."""
+    clear(world, version)
+    call = world.payload(version, "clear", "PreToolUse-Write-auto")
+    assert world.call(call | {"permission_mode": mode}).silent
+    assert world.call(call).silent
+    assert world.runs() == []
+    assert world.marks() == set()
+
+
+@versions
+def test_the_users_own_clear_after_escape_hands_nothing_off(world, version):
+    """Esc, /clear, a new prompt: the old plan is not carried out."""
+    clear(world, version)
+    call = world.payload(version, "clear", "PreToolUse-Write-auto")
+    prompt = world.payload(version, "clear", "UserPromptSubmit", session_id=call["session_id"])
+    assert world.call(prompt).silent
+    assert world.call(call).silent
+    assert world.runs() == []
+    assert world.marks() == set()
+
+
+def test_another_terminals_clearing_is_not_taken_for_this_ones(world):
+    """Without a prompt's id, the process tells: a clearing in another terminal is not ours."""
+    for name in (PROPOSED, "SessionEnd-clear"):
+        world.call(world.payload(NEW, "clear", name))
+    world.env["CLAUDE_PID"] = "4712"
+    world.call(world.payload(NEW, "clear", "SessionStart-clear"))
+    assert world.call(world.payload(NEW, "clear", "PreToolUse-Write-auto")).silent
+    assert world.runs() == []
+
+
+def test_without_a_named_process_the_parent_tells(world):
+    """CLAUDE_PID is absent, or nonsense: both events come from one parent, which is enough."""
+    for nonsense in ("", "9" * 5000):
+        world.env["CLAUDE_PID"] = nonsense
+        clear(world, NEW)
+        call = world.payload(NEW, "clear", "PreToolUse-Write-auto", transcript_path="")
+        assert world.call(call).code == 2
+        world.call(world.payload(NEW, "clear", "UserPromptSubmit", session_id=call["session_id"]))
+
+
+def test_an_old_clearing_does_not_count(world):
+    """A SessionStart long after the SessionEnd is not its other half."""
+    for name in (PROPOSED, "SessionEnd-clear"):
+        world.call(world.payload(OLD, "clear", name))
+    (path,) = (world.state / "proposed").iterdir()
+    data = json.loads(path.read_text())
+    path.write_text(json.dumps(data | {"cleared_at": time.time() - 600}))
+    world.call(world.payload(OLD, "clear", "SessionStart-clear"))
+    assert world.call(world.payload(OLD, "clear", "PreToolUse-Write-auto")).silent
+
+
+def test_a_cleared_hand_off_that_was_killed_is_made_by_the_next_call(world):
+    """The mark keeps the plan until the run is recorded."""
+    clear(world, NEW)
+    (path,) = (world.state / "latch").iterdir()
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"kind": "handing-off"}))
+    assert world.call(world.payload(NEW, "clear", "PreToolUse-Write-auto")).code == 2
+    assert len(world.runs()) == 1
+
+
+def test_an_impossible_cleared_hand_off_refuses_with_the_reason(world):
+    """Cleared context and no engine: the call is blocked, and the user is told by the model."""
+    world.env["DOCKER_HOST"] = f"unix://{world.home}/no-such-socket"
+    clear(world, NEW)
+    answer = world.call(world.payload(NEW, "clear", "PreToolUse-Write-auto"))
+    assert answer.code == 2
+    assert "docker is not running" in answer.err
+    assert world.runs() == []
