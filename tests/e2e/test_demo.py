@@ -15,14 +15,12 @@ import pytest
 pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.tmux]
 
 
-@pytest.fixture
-def engine() -> str:
-    """The demo is told on one engine; the runs themselves are tested on both."""
-    return "docker"
+# The demo is told on one engine; runs themselves are tested on both.
+ENGINE = "docker"
 
 
 @pytest.fixture
-def demo(tmp_path: Path, home: Path, engine: str) -> subprocess.Popen[str]:
+def demo(tmp_path: Path, home: Path) -> subprocess.Popen[str]:
     """The demo, started without a terminal, in a temporary folder of its own."""
     cli = os.environ.get("PLANDOCK_TEST_CLI_NEWEST", "")
     if not os.access(cli, os.X_OK):
@@ -30,7 +28,7 @@ def demo(tmp_path: Path, home: Path, engine: str) -> subprocess.Popen[str]:
     folder = tmp_path / "t"
     folder.mkdir()
     # The word of a key must reach neither the story nor the box.
-    extra = {"PLANDOCK_CLAUDE": cli, "PLANDOCK_ENGINE": engine, "TMPDIR": str(folder)}
+    extra = {"PLANDOCK_CLAUDE": cli, "PLANDOCK_ENGINE": ENGINE, "TMPDIR": str(folder)}
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "plandock", "demo"],
         cwd=tmp_path,
@@ -42,17 +40,17 @@ def demo(tmp_path: Path, home: Path, engine: str) -> subprocess.Popen[str]:
     )
 
 
-def labelled(engine: str, kind: tuple[str, ...], run: str) -> str:
+def labelled(kind: tuple[str, ...], run: str) -> str:
     """Containers or volumes of a run, as the engine lists them."""
-    argv = [engine, *kind, "-q", "--filter", f"label=plandock.run={run}"]
+    argv = [ENGINE, *kind, "-q", "--filter", f"label=plandock.run={run}"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
     return done.stdout.strip()
 
 
-def assert_nothing_left(engine: str, pid: int, run: str, folder: Path) -> None:
+def assert_nothing_left(pid: int, run: str, folder: Path) -> None:
     """No container, volume, terminal server, supervisor or folder of the demo is there."""
-    assert labelled(engine, ("ps", "-a"), run) == ""
-    assert labelled(engine, ("volume", "ls"), run) == ""
+    assert labelled(("ps", "-a"), run) == ""
+    assert labelled(("volume", "ls"), run) == ""
     tmux = ["tmux", "-L", f"plandock-demo-{pid}", "list-sessions"]
     assert subprocess.run(tmux, capture_output=True, check=False).returncode != 0
     assert list(folder.iterdir()) == []
@@ -63,7 +61,7 @@ def assert_nothing_left(engine: str, pid: int, run: str, folder: Path) -> None:
 
 
 def test_demo_tells_the_whole_way(
-    demo: subprocess.Popen[str], engine: str, tmp_path: Path, home: Path
+    demo: subprocess.Popen[str], tmp_path: Path, home: Path
 ) -> None:
     """The demo ends well, each of its facts is the promised one, and it leaves nothing behind."""
     said, _ = demo.communicate(timeout=280)
@@ -95,13 +93,13 @@ def test_demo_tells_the_whole_way(
     assert "stood in for Anthropic's API" in said
     assert f"plandock merge {run[1]}" in said
     assert "Traceback" not in said
-    assert_nothing_left(engine, demo.pid, run[1], tmp_path / "t")
+    assert_nothing_left(demo.pid, run[1], tmp_path / "t")
     assert not (home / ".claude").exists()
     assert not (home / ".local/state/plandock/runs").exists()
 
 
 def test_demo_interrupted_leaves_nothing(
-    demo: subprocess.Popen[str], engine: str, tmp_path: Path
+    demo: subprocess.Popen[str], tmp_path: Path
 ) -> None:
     """Ctrl-C while the box is coming up ends with 130, and nothing of the demo stays."""
     assert demo.stdout is not None
@@ -117,7 +115,7 @@ def test_demo_interrupted_leaves_nothing(
     demo.send_signal(signal.SIGINT)
     rest, _ = demo.communicate(timeout=60)
     assert demo.returncode == 130, said + rest
-    assert_nothing_left(engine, demo.pid, run, tmp_path / "t")
+    assert_nothing_left(demo.pid, run, tmp_path / "t")
 
 
 def test_demo_says_what_is_missing(tmp_path: Path, home: Path) -> None:

@@ -27,7 +27,7 @@ from plandock.runs.store import Store
 _ENGINE = (
     *("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY"),
     *("CONTAINER_HOST", "CONTAINER_SSHKEY", "CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF"),
-    *("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "TMPDIR"),
+    *("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"),
 )
 _SETTINGS = ("PLANDOCK_ENGINE", "PLANDOCK_IMAGE", "PLANDOCK_NODE", "PLANDOCK_RUNTIME")
 
@@ -48,6 +48,7 @@ class World:
         self.env: dict[str, str] = dict(os.environ) if live else self._environment()
 
     def _environment(self) -> dict[str, str]:
+        (self.folder / "tmp").mkdir()
         env = {x: os.environ[x] for x in (*_ENGINE, *_SETTINGS) if x in os.environ}
         real = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
         if real.is_dir():
@@ -58,6 +59,7 @@ class World:
             "PATH": os.environ.get("PATH", os.defpath),
             "TERM": "xterm-256color",
             "LANG": "C.UTF-8",
+            "TMPDIR": str(self.folder / "tmp"),  # Claude Code leaves folders of its own there
             "XDG_CONFIG_HOME": str(self.home / ".config"),
             "XDG_STATE_HOME": str(self.home / ".local/state"),
             "XDG_DATA_HOME": str(self.home / ".local/share"),
