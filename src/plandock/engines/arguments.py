@@ -214,6 +214,14 @@ def exec_arguments(
     return [*words, plain_name("container", container), *(_text("argument", w) for w in argv)]
 
 
+def remove_arguments(container: str, dialect: Dialect) -> list[str]:
+    """The words after the engine's name that remove a container, running or not."""
+    words = ["rm", "--force", "--volumes"]
+    # Docker ends what runs at once; Podman would first wait ten seconds for it.
+    words += ["--time", "0"] if dialect.engine == "podman" else []
+    return [*words, plain_name("container", container)]
+
+
 def volume_option(volume: VolumeMount) -> str:
     """The value of ``--mount`` for a named volume.
 

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
 from plandock import proc
@@ -29,7 +30,8 @@ def build(
     argv: Sequence[str],
     context: Iterable[ContextFile],
     *,
-    env: Mapping[str, str] | None,
+    env: Mapping[str, str],
+    cwd: Path,
     progress: Progress,
     timeout_s: float,
 ) -> Built:
@@ -38,7 +40,7 @@ def build(
     No copy of the context is made on disk: the CLI alone is 400 MB.  Raises
     :class:`plandock.proc.ProcessFailed` when the build cannot start or takes too long.
     """
-    child = proc.open_pipe(argv, env=env)
+    child = proc.open_pipe(argv, env=env, cwd=cwd)
     lines: deque[str] = deque(maxlen=_KEPT_LINES)
     lock = threading.Lock()
 

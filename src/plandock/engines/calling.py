@@ -8,9 +8,10 @@ import re
 import shutil
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import IO, Any
 
-from plandock import proc
+from plandock import paths, proc
 from plandock.engines import arguments, building, reading
 from plandock.engines.arguments import Dialect, EngineName, LocalHost
 from plandock.engines.protocol import ContainerSpec, ContextFile, EngineDown, NotThere, Progress
@@ -95,6 +96,14 @@ class Caller:
         words += ["--log-driver", "none"]
         return words + arguments.create_arguments(spec, dialect)
 
+    def _place(self) -> Path:
+        """Where the engine's program runs, out of the user's folders.
+
+        Podman's conmon leaves an empty file called ``oom`` in the working directory of whoever
+        started a container that ran out of memory (measured: podman 4.3, conmon 2.1).
+        """
+        return paths.make_private(paths.state_dir() / "engine")
+
     def _env(self) -> dict[str, str]:
         return proc.clean_environment()
 
@@ -123,12 +132,19 @@ class Caller:
         container: str = "",
     ) -> Finished:
         try:
-            return proc.run(vector, stdin=stdin, env=self._env(), timeout_s=timeout_s, check=False)
+            return proc.run(
+                vector,
+                stdin=stdin,
+                env=self._env(),
+                cwd=self._place(),
+                timeout_s=timeout_s,
+                check=False,
+            )
         except ProcessFailed as error:
             if container:
                 # Ending the client does not end what it started.
-                gone = self._vector(["rm", "--force", "--volumes", container])
-                proc.run(gone, env=self._env(), check=False)
+                gone = self._vector(arguments.remove_arguments(container, self.dialect))
+                proc.run(gone, env=self._env(), cwd=self._place(), check=False)
             if shutil.which(self._program) is None:
                 raise EngineDown(error.message, hint=error.hint) from error
             raise EngineError(error.message, hint=error.hint) from error
@@ -172,7 +188,9 @@ class Caller:
         # With DOCKER_BUILDKIT=1 and no buildx, the client would refuse to build at all.
         env = self._env() if self._buildkit else self._env() | {"DOCKER_BUILDKIT": "0"}
         try:
-            built = building.build(vector, context, env=env, progress=progress, timeout_s=timeout_s)
+            built = building.build(
+                vector, context, env=env, cwd=self._place(), progress=progress, timeout_s=timeout_s
+            )
         except ProcessFailed as error:
             raise EngineError(error.message, hint=error.hint) from error
         if built.returncode != 0:

@@ -159,13 +159,15 @@ class CommandLineEngine(Caller):
 
     def remove(self, container: str) -> None:
         """Remove a container, running or not, and its nameless volumes."""
-        words = ["rm", "--force", "--volumes", arguments.plain_name("container", container)]
+        words = arguments.remove_arguments(container, self.dialect)
         gone = re.compile("removal of container .* is already in progress", re.IGNORECASE)
         self._idempotent(words, NOT_THERE, gone)
 
     def open_run(self, spec: ContainerSpec, *, stderr: IO[bytes] | None = None) -> Child:
         """Create and start a container that is removed at its end, its streams the child's."""
-        return proc.open_pipe(self._run_words(spec), env=self._env(), stderr=stderr)
+        return proc.open_pipe(
+            self._run_words(spec), env=self._env(), cwd=self._place(), stderr=stderr
+        )
 
     def run(
         self,
@@ -190,7 +192,9 @@ class CommandLineEngine(Caller):
     ) -> Child:
         """Start a program in a running container, its streams being the child's."""
         words = arguments.exec_arguments(container, argv, user=user, stdin=True)
-        return proc.open_pipe(self._vector(words), env=self._env(), stderr=stderr)
+        return proc.open_pipe(
+            self._vector(words), env=self._env(), cwd=self._place(), stderr=stderr
+        )
 
     def exec(
         self,
@@ -222,14 +226,20 @@ class CommandLineEngine(Caller):
         words = ["logs", *(["--follow"] if follow else [])]
         words = self._vector([*words, arguments.plain_name("container", container)])
         with open(os.devnull, "wb") as nowhere:
-            return proc.open_pipe(words, env=self._env(), stdin=False, stderr=stderr or nowhere)
+            return proc.open_pipe(
+                words, env=self._env(), cwd=self._place(), stdin=False, stderr=stderr or nowhere
+            )
 
     def wait(self, container: str, timeout_s: float | None = None) -> int | None:
         """The exit code of a container once it has ended; ``None`` when the time ran out."""
         words = ["wait", arguments.plain_name("container", container)]
         try:
             finished = proc.run(
-                self._vector(words), env=self._env(), timeout_s=timeout_s, check=False
+                self._vector(words),
+                env=self._env(),
+                cwd=self._place(),
+                timeout_s=timeout_s,
+                check=False,
             )
         except ProcessFailed as error:
             state = self.inspect(container)

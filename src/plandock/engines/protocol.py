@@ -39,7 +39,11 @@ class VolumeMount:
 
 @dataclass(frozen=True)
 class Tmpfs:
-    """A file system in memory: at most ``size_bytes``, owned by root, with ``mode``."""
+    """A file system in memory: at most ``size_bytes``, owned by root, with ``mode``.
+
+    Where the image has a folder at ``path``, runc 1.1 gives that folder's mode to the mount,
+    whatever was asked for (measured): mount it where the image has nothing.
+    """
 
     path: str
     size_bytes: int
@@ -104,7 +108,11 @@ class Mount:
 
 @dataclass(frozen=True)
 class ContainerState:
-    """One container as the engine sees it.  Times are aware, by the engine's own clock."""
+    """One container as the engine sees it.  Times are aware, by the engine's own clock.
+
+    ``oom_killed`` may be wrongly false: Podman 4.3 loses that fact (measured); an exit code of
+    137 that nobody asked for is the other sign.
+    """
 
     id: str
     name: str

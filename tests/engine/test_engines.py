@@ -1,0 +1,542 @@
+"""Docker and Podman for real: the same sealed container and the same answers on both."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from plandock import proc
+from plandock.engines import detect, quick
+from plandock.engines.command_line import CommandLineEngine
+from plandock.engines.protocol import (
+    ContainerSpec,
+    ContainerState,
+    ContextFile,
+    Engine,
+    EngineDown,
+    NotThere,
+    Tmpfs,
+    VolumeMount,
+)
+from plandock.errors import EngineError, UsageError
+
+
+@dataclass
+class Yard:
+    """One engine, and names that nobody else uses."""
+
+    engine: Engine
+    image: str
+    mark: str
+
+    @property
+    def label(self) -> str:
+        """The label of everything that a test makes."""
+        return f"plandock.test={self.mark}"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The same as a mapping."""
+        return {"plandock.test": self.mark}
+
+    def name(self, what: str) -> str:
+        """A name for a container or a volume."""
+        return f"plandock-test-{self.mark}-{what}"
+
+    def spec(self, script: str, what: str = "c", **more: object) -> ContainerSpec:
+        """A container that runs a shell script, sealed as by default."""
+        plain = ContainerSpec(self.name(what), self.image, ("sh", "-c", script), labels=self.labels)
+        return replace(plain, **more)  # type: ignore[arg-type]
+
+    def volume(self, what: str = "v") -> str:
+        """A fresh volume."""
+        self.engine.create_volume(self.name(what), self.labels)
+        return self.name(what)
+
+    def started(self, script: str, what: str = "c", **more: object) -> str:
+        """A container that has been created and started; its name."""
+        spec = self.spec(script, what, **more)
+        self.engine.create(spec)
+        self.engine.start(spec.name)
+        return spec.name
+
+    def state(self, container: str) -> ContainerState:
+        """How a container is that must be there."""
+        found = self.engine.inspect(container)
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+def yard(engine: str, base_image: str) -> Iterator[Yard]:
+    """An engine by its name, with everything that a test made in it removed at the end."""
+    made = Yard(detect.choose(engine), base_image, secrets.token_hex(4))
+    yield made
+    for container in made.engine.containers(made.label):
+        made.engine.remove(container.name)
+    for volume in made.engine.volumes(made.label):
+        made.engine.remove_volume(volume.name)
+    for image in made.engine.images(made.label):
+        made.engine.remove_image(image.id)
+
+
+def test_answers(yard: Yard, engine: str) -> None:
+    """An engine that is there gives its version, its architecture, and seems up to the hook."""
+    assert yard.engine.name == engine
+    assert yard.engine.ping()[0].isdigit()
+    assert yard.engine.architecture() in ("x64", "arm64")
+    assert quick.quick_check(engine) is None
+    assert detect.choose("auto").name == "docker" or engine == "podman"
+
+
+def test_sealed_by_default(yard: Yard) -> None:
+    """A container has no capability, no network, no writable root and no other user to become."""
+    script = (
+        "id -u; id -g; grep -E '^(Cap|NoNewPrivs)' /proc/self/status; ls /sys/class/net;"
+        "touch /x /run/x /var/tmp/x /etc/x /dev/shm/../x 2>&1 | grep -c 'Read-only\\|denied'"
+    )
+    said = yard.engine.run(yard.spec(script), check=False).text.split()
+    assert said[:2] == ["1000", "1000"]
+    facts = dict(zip(said[2:14:2], said[3:14:2], strict=True))
+    assert facts.pop("NoNewPrivs:") == "1"
+    assert set(facts.values()) == {"0" * 16}
+    assert len(facts) == 5
+    assert said[14:] == ["lo", "5"]
+
+
+def test_no_mount_but_the_named_ones(yard: Yard) -> None:
+    """What the engine says is mounted is what was asked for, and nothing of the host."""
+    volume = yard.volume()
+    spec = yard.spec("true", volumes=(VolumeMount(volume, "/work"),))
+    yard.engine.create(spec)
+    mounts = [m for m in yard.state(spec.name).mounts if m.kind != "tmpfs"]
+    assert [(m.kind, m.name, m.path, m.writable) for m in mounts] == [
+        ("volume", volume, "/work", True)
+    ]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/home/me/a b",
+        "/srv/one,two",
+        '/srv/say "hi"',
+        '/srv/",x="y',
+        "/srv/c:d:ro",
+        "/srv/Füße/日本",
+        "/srv/back\\slash",
+        "/srv/it's",
+        "/srv/line\nfeed",
+        "/srv/ro=true",
+        "/srv/ end ",
+        "/root/deep/$HOME/*",
+    ],
+)
+def test_paths_of_workspaces(yard: Yard, path: str) -> None:
+    """A volume can lie at the very path that a repository has on the host, whatever it holds."""
+    volume = VolumeMount(yard.volume(), path)
+    spec = yard.spec("", argv=("sh", "-c", 'cd "$1" && echo kept > file', "sh", path))
+    spec = replace(spec, volumes=(volume,), user="0:0")
+    yard.engine.run(spec)
+    spec = replace(spec, argv=("cat", f"{path}/file"), volumes=(replace(volume, read_only=True),))
+    assert yard.engine.run(spec).text == "kept\n"
+    spec = replace(spec, argv=("touch", f"{path}/other"))
+    finished = yard.engine.run(spec, check=False)
+    assert finished.returncode != 0
+    assert b"Read-only" in finished.stderr
+
+
+def test_path_that_cannot_be_mounted(yard: Yard) -> None:
+    """A path that is not UTF-8 is refused before the engine is asked."""
+    spec = yard.spec("true", volumes=(VolumeMount(yard.volume(), "/caf\udce9"),))
+    with pytest.raises(EngineError, match="UTF-8"):
+        yard.engine.create(spec)
+
+
+def test_tmpfs(yard: Yard) -> None:
+    """A tmpfs has its mode and size, begins empty, and runs programs only where it may."""
+    tmpfs = (Tmpfs("/tmp", 1 << 20), Tmpfs("/scratch", 1 << 20, 0o1777, exec=True))
+    script = (
+        "stat -c %a /tmp /scratch; ls -A /tmp | wc -l;"
+        "for d in /tmp /scratch; do cp /bin/true $d/t; $d/t && echo ran; done;"
+        "head -c 2000000 /dev/zero > /tmp/big || echo full"
+    )
+    finished = yard.engine.run(yard.spec(script, tmpfs=tmpfs), check=False)
+    assert finished.text.split() == ["1777", "1777", "0", "ran", "full"]
+
+
+def test_limits(yard: Yard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory and processes are bounded: what takes more is ended, and no file is left behind.
+
+    Podman's conmon writes one into the working directory, which may be the user's repository.
+    """
+    monkeypatch.chdir(tmp_path)
+    name = yard.started(
+        "cat /sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/pids.max 2>/dev/null;exec tail /dev/zero",
+        memory_bytes=64 << 20,
+        pids_limit=32,
+        cpus=1.0,
+    )
+    assert yard.engine.wait(name, 60.0) == 137
+    if yard.engine.name == "docker":  # Podman 4.3 loses that fact
+        assert yard.state(name).oom_killed
+    with contextlib.closing(Reader(yard.engine.logs(name))) as logs:
+        assert logs.whole() == b"32\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+class Reader:
+    """Reads a child's output to its end."""
+
+    def __init__(self, child: proc.Child) -> None:
+        self.child = child
+
+    def whole(self) -> bytes:
+        assert self.child.stdout is not None
+        return self.child.stdout.read()
+
+    def close(self) -> None:
+        for stream in (self.child.stdin, self.child.stdout, self.child.stderr):
+            if stream is not None:
+                stream.close()
+        proc.end(self.child)
+
+
+def test_stdin_to_stdout(yard: Yard) -> None:
+    """Megabytes of any bytes go through a one-shot container whole, and it leaves nothing."""
+    data = secrets.token_bytes(1 << 20) * 8
+    spec = yard.spec("cat", stdin_open=True)
+    finished = yard.engine.run(spec, stdin=data)
+    assert hashlib.sha256(finished.stdout).digest() == hashlib.sha256(data).digest()
+    assert yard.engine.inspect(spec.name) is None
+
+
+def test_conversation_with_a_run(yard: Yard) -> None:
+    """A run's streams are a child's: one line in, one line out, and its end at end of input."""
+    child = yard.engine.open_run(yard.spec("while read x; do echo got $x; done", stdin_open=True))
+    assert child.stdin is not None
+    assert child.stdout is not None
+    with contextlib.closing(Reader(child)):
+        for word in (b"one", b"two"):
+            child.stdin.write(word + b"\n")
+            child.stdin.flush()
+            assert child.stdout.readline() == b"got " + word + b"\n"
+        child.stdin.close()
+        assert child.stdout.read() == b""
+        assert proc.end(child, grace_s=20) == 0
+
+
+def test_run_that_fails(yard: Yard) -> None:
+    """A program's own exit code comes back; with `check` it is an error of the engine's kind."""
+    spec = yard.spec("echo why >&2; exit 7")
+    finished = yard.engine.run(spec, check=False)
+    assert (finished.returncode, finished.stderr.strip()) == (7, b"why")
+    with pytest.raises(EngineError, match="why"):
+        yard.engine.run(spec)
+
+
+def test_run_that_takes_too_long(yard: Yard) -> None:
+    """When the time runs out the container is removed too, not only the client."""
+    spec = yard.spec("sleep 60")
+    with pytest.raises(EngineError, match="did not answer"):
+        yard.engine.run(spec, timeout_s=2.0)
+    assert yard.engine.inspect(spec.name) is None
+
+
+def test_life_of_a_container(yard: Yard) -> None:
+    """Created, running, exited with its code and times; then it can be started again."""
+    spec = yard.spec("sleep 1; exit 3", hostname="box", env={"A": "b c"})
+    id = yard.engine.create(spec)
+    state = yard.state(spec.name)
+    assert (state.state, state.exit_code, state.id) == ("created", None, id)
+    assert state.labels["plandock.test"] == yard.mark
+    assert state.name == spec.name
+    yard.engine.start(spec.name)
+    yard.engine.start(spec.name)
+    assert yard.state(spec.name).running
+    assert yard.engine.wait(spec.name, 0.3) is None
+    assert yard.engine.wait(spec.name, 30) == 3
+    state = yard.state(spec.name)
+    assert (state.state, state.exit_code, state.oom_killed) == ("exited", 3, False)
+    assert state.started_at is not None
+    assert state.finished_at is not None
+    assert 0.5 < (state.finished_at - state.started_at).total_seconds() < 10
+    yard.engine.start(spec.name)
+    assert yard.state(spec.name).running
+    yard.engine.kill(spec.name)
+    assert yard.engine.wait(spec.name, 30) == 137
+
+
+def test_twice_is_no_failure(yard: Yard) -> None:
+    """What is stopped, killed or removed twice, or was never there, is fine."""
+    name = yard.started("trap 'exit 5' TERM; while :; do sleep 0.1; done")
+    yard.engine.stop(name, 20)
+    assert yard.state(name).exit_code == 5
+    for _ in range(2):
+        yard.engine.stop(name)
+        yard.engine.kill(name)
+    for _ in range(2):
+        yard.engine.remove(name)
+        yard.engine.stop(name)
+        yard.engine.kill(name)
+    volume = yard.volume()
+    yard.engine.create_volume(volume, {"plandock.test": "other"})
+    assert [v.labels["plandock.test"] for v in yard.engine.volumes(yard.label)] == [yard.mark]
+    for _ in range(2):
+        yard.engine.remove_volume(volume)
+        yard.engine.remove_image("plandock-nowhere:1")
+    assert yard.engine.inspect(name) is None
+
+
+def test_what_is_not_there(yard: Yard) -> None:
+    """To start, enter or use what does not exist is an error that says so."""
+    absent = yard.name("absent")
+    with pytest.raises(NotThere):
+        yard.engine.start(absent)
+    with pytest.raises(NotThere):
+        yard.engine.exec(absent, ["true"])
+    with pytest.raises(EngineError):
+        yard.engine.create(yard.spec("true", image="plandock-nowhere:1"))
+    assert yard.engine.image_id("plandock-nowhere:1") is None
+    assert yard.engine.local_name("plandock-nowhere:1") is None
+
+
+def test_found_by_label_alone(yard: Yard) -> None:
+    """Containers (ended ones too) and volumes are found by label, and no others."""
+    yard.started("true", "one")
+    yard.engine.create(yard.spec("true", "two"))
+    yard.engine.create(yard.spec("true", "three", labels={"plandock.test": yard.mark + "x"}))
+    yard.volume("a")
+    found = {state.name for state in yard.engine.containers(yard.label)}
+    assert found == {yard.name("one"), yard.name("two")}
+    every = {state.name for state in yard.engine.containers("plandock.test")}
+    assert every >= {yard.name("one"), yard.name("two"), yard.name("three")}
+    yard.engine.remove(yard.name("three"))
+    assert [v.name for v in yard.engine.volumes(yard.label)] == [yard.name("a")]
+    assert yard.engine.containers("plandock.test=nobody") == ()
+    assert yard.engine.volumes("plandock.test=nobody") == ()
+    assert yard.engine.images("plandock.test=nobody") == ()
+
+
+def test_exec(yard: Yard) -> None:
+    """A program in a running container gets its words, its user and its standard input."""
+    name = yard.started("sleep 60", tmpfs=(Tmpfs("/tmp", 1 << 20),))
+    finished = yard.engine.exec(name, ["sh", "-c", 'id -u; cat; echo "$1"', "sh", "a b;$c"])
+    assert finished.text == "1000\na b;$c\n"
+    finished = yard.engine.exec(name, ["sh", "-c", "id -u; cat"], user="0", stdin=b"in\0put")
+    assert finished.stdout == b"0\nin\0put"
+    assert yard.engine.exec(name, ["false"], check=False).returncode == 1
+    with pytest.raises(EngineError):
+        yard.engine.exec(name, ["false"])
+    child = yard.engine.open_exec(name, ["cat"])
+    assert child.stdin is not None
+    with contextlib.closing(Reader(child)) as reader:
+        child.stdin.write(b"hello")
+        child.stdin.close()
+        assert reader.whole() == b"hello"
+    words = yard.engine.exec_command(name, ["sh"], user="0", tty=True)
+    assert words[-1] == "sh"
+    assert "--tty" in words
+    done = proc.run(yard.engine.exec_command(name, ["echo", "hi"], tty=False))
+    assert done.stdout == b"hi\n"
+
+
+def test_logs_from_the_start_to_the_end(yard: Yard) -> None:
+    """Whoever follows late gets all lines, long ones whole and one by one, and then the end."""
+    long = json.dumps({"x": "y" * 100_000})
+    name = yard.started(
+        "head -c 100000 /dev/zero | tr '\\0' y | sed 's/^/{\"x\": \"/; s/$/\"}/'; echo;"
+        "yes noise | head -n 50000 >&2; sleep 1; echo last"
+    )
+    time.sleep(0.5)
+    with contextlib.closing(Reader(yard.engine.logs(name))) as follower:
+        lines = [line for line in follower.whole().decode().splitlines() if line]
+    assert lines == [long, "last"]
+    with contextlib.closing(Reader(yard.engine.logs(name, follow=False))) as reader:
+        assert reader.whole().decode().split("\n")[0] == long
+
+
+def test_init_reaps_and_hears_signals(yard: Yard, tmp_path: Path) -> None:
+    """With `init` the program runs under the image's tini, so a stop reaches it at once."""
+    dockerfile = f"FROM {yard.image}\nCOPY tini /usr/bin/tini\n"
+    # What tini does here: it stays PID 1 and passes the signal on.
+    tini = b'#!/bin/sh\nshift; "$@" & c=$!\ntrap "kill -TERM $c" TERM\nwait $c; wait $c; exit $?\n'
+    tag = f"plandock-test:{yard.mark}"
+    yard.engine.build(
+        tag,
+        [ContextFile("Dockerfile", dockerfile.encode()), ContextFile("tini", tini, 0o755)],
+        build_args={},
+        labels=yard.labels,
+        progress=lambda line: None,
+    )
+    name = yard.started("trap 'exit 9' TERM; while :; do sleep 0.1; done", image=tag, init=True)
+    time.sleep(0.5)
+    yard.engine.stop(name, 20)
+    assert yard.state(name).exit_code == 9
+
+
+def test_bridge_reaches_what_none_does_not(yard: Yard) -> None:
+    """A network is there only where it was asked for."""
+    script = "ls /sys/class/net | grep -vc lo"
+    assert yard.engine.run(yard.spec(script), check=False).text == "0\n"
+    assert yard.engine.run(yard.spec(script, network="bridge"), check=False).text == "1\n"
+
+
+def test_proxies_of_the_host_stay_out(
+    yard: Yard, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the environment's proxies nor those of docker's configuration get in."""
+    (home / ".docker").mkdir()
+    proxy = {"httpProxy": "http://u:secret@192.0.2.1:1", "httpsProxy": "http://u:secret@192.0.2.1"}
+    (home / ".docker/config.json").write_text(json.dumps({"proxies": {"default": proxy}}))
+    monkeypatch.setenv("HTTP_PROXY", "http://u:secret@192.0.2.1:1")
+    fresh = CommandLineEngine("docker" if yard.engine.name == "docker" else "podman")
+    said = fresh.run(yard.spec("env")).text
+    assert "PATH=" in said
+    assert "secret" not in said
+
+
+def test_build_that_fails(yard: Yard) -> None:
+    """A failed build is one error, with the last lines of its output as the hint."""
+    seen: list[str] = []
+    dockerfile = f"FROM {yard.image}\nRUN echo before && false\n".encode()
+    with pytest.raises(EngineError, match="build failed") as caught:
+        yard.engine.build(
+            f"plandock-test:{yard.mark}",
+            [ContextFile("Dockerfile", dockerfile)],
+            build_args={},
+            labels=yard.labels,
+            progress=seen.append,
+        )
+    assert "before" in caught.value.hint
+    assert any("before" in line for line in seen)
+    assert not yard.engine.image_exists(f"plandock-test:{yard.mark}")
+
+
+def test_build_sends_files_and_modes(yard: Yard, tmp_path: Path) -> None:
+    """A build's files come over a stream: bytes and files, with names, modes and arguments."""
+    big = tmp_path / "big"
+    big.write_bytes(b"b" * 3_000_000)
+    dockerfile = (
+        f"FROM {yard.image}\nARG WORD\nCOPY d/ /d/\nRUN test \"$WORD\" = 'a b' && chmod 700 /d\n"
+    )
+    tag = f"plandock-test:{yard.mark}"
+    yard.engine.build(
+        tag,
+        [
+            ContextFile("Dockerfile", dockerfile.encode()),
+            ContextFile("d/run", b"#!/bin/sh\nwc -c < /d/big\n", 0o755),
+            ContextFile("d/big", big),
+        ],
+        build_args={"WORD": "a b"},
+        labels=yard.labels,
+        progress=lambda line: None,
+    )
+    assert [image.tags for image in yard.engine.images(yard.label)] == [(tag,)]
+    assert yard.engine.image_id(tag) == yard.engine.images(yard.label)[0].id
+    said = yard.engine.run(yard.spec("/d/run; stat -c %U /d/run", image=tag, user="0:0"))
+    assert said.text.split() == ["3000000", "root"]
+    yard.engine.remove_image(tag)
+    assert not yard.engine.image_exists(tag)
+
+
+def test_pull_without_a_registry(yard: Yard) -> None:
+    """An image that no registry here has is an error, and not a hang."""
+    with pytest.raises(EngineError, match="pull failed"):
+        yard.engine.pull("localhost:9/nobody/nothing:1", lambda line: None)
+
+
+def test_many_at_a_time(yard: Yard) -> None:
+    """Several containers may come and go while they are listed."""
+    failures: list[BaseException] = []
+
+    def churn(number: int) -> None:
+        try:
+            for turn in range(3):
+                assert yard.engine.run(yard.spec("echo x", f"n{number}-{turn}")).text == "x\n"
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=churn, args=(n,)) for n in range(3)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        yard.engine.containers(yard.label)
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert yard.engine.containers(yard.label) == ()
+
+
+@pytest.fixture
+def programs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str, str], None]]:
+    """A PATH of one's own: `programs(name, script)` puts a program there."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    detect._usable.cache_clear()
+
+    def put(name: str, script: str) -> None:
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+
+    yield put
+    detect._usable.cache_clear()
+
+
+DOWN = 'echo "Cannot connect to the Docker daemon at unix:///x. Is it running?" >&2; exit 1'
+
+
+def test_no_engine_at_all(programs: Callable[[str, str], None]) -> None:
+    """Without an engine the error says which were looked for, and what to install."""
+    with pytest.raises(EngineDown) as caught:
+        detect.choose()
+    assert caught.value.exit_code == 20
+    assert "docker is not installed" in caught.value.message
+    assert "podman is not installed" in caught.value.message
+    assert "install" in caught.value.hint
+
+
+def test_engine_that_is_down(programs: Callable[[str, str], None]) -> None:
+    """A docker without its daemon is named, with how to start it; a podman is taken instead."""
+    programs("docker", DOWN)
+    with pytest.raises(EngineDown, match="docker is installed but does not answer") as caught:
+        detect.choose("docker")
+    assert "start docker" in caught.value.hint
+    programs("podman", 'echo \'{"Client": {"Version": "5.0.0"}}\'')
+    assert detect.choose("auto").name == "podman"
+
+
+def test_socket_that_may_not_be_opened(programs: Callable[[str, str], None]) -> None:
+    """A docker that this user may not use gets the hint about the group."""
+    programs(
+        "docker",
+        'echo "permission denied while trying to connect to the Docker daemon socket" >&2; exit 1',
+    )
+    with pytest.raises(EngineDown, match="may not use it") as caught:
+        detect.choose("docker")
+    assert "group docker" in caught.value.hint
+
+
+def test_podman_that_calls_itself_docker(programs: Callable[[str, str], None]) -> None:
+    """A `docker` that is Podman is passed over, because Podman needs its own words."""
+    programs("docker", "echo podman version 4.3.1")
+    with pytest.raises(EngineDown, match="another name for podman"):
+        detect.choose("docker")
+
+
+def test_unknown_engine() -> None:
+    """A name that is no engine is a mistake in the call."""
+    with pytest.raises(UsageError):
+        detect.choose("lxc")
