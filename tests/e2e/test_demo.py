@@ -60,9 +60,7 @@ def assert_nothing_left(pid: int, run: str, folder: Path) -> None:
     assert [x for x in processes if str(folder) in x or x.endswith(f"__main__.py {run}")] == []
 
 
-def test_demo_tells_the_whole_way(
-    demo: subprocess.Popen[str], tmp_path: Path, home: Path
-) -> None:
+def test_demo_tells_the_whole_way(demo: subprocess.Popen[str], tmp_path: Path, home: Path) -> None:
     """The demo ends well, each of its facts is the promised one, and it leaves nothing behind."""
     said, _ = demo.communicate(timeout=280)
     assert demo.returncode == 0, said
@@ -98,9 +96,7 @@ def test_demo_tells_the_whole_way(
     assert not (home / ".local/state/plandock/runs").exists()
 
 
-def test_demo_interrupted_leaves_nothing(
-    demo: subprocess.Popen[str], tmp_path: Path
-) -> None:
+def test_demo_interrupted_leaves_nothing(demo: subprocess.Popen[str], tmp_path: Path) -> None:
     """Ctrl-C while the box is coming up ends with 130, and nothing of the demo stays."""
     assert demo.stdout is not None
     said, run = "", ""

@@ -24,9 +24,7 @@ def check_terminal() -> None:
         )
 
 
-def tell(
-    narrator: Narrator, world: World, finish: Callable[[Narrator, World, Run], None]
-) -> None:
+def tell(narrator: Narrator, world: World, finish: Callable[[Narrator, World, Run], None]) -> None:
     """Let the user plan and accept, then narrate the run.
 
     The run, its branch and the folder are the user's own and stay; how to remove them is said.
@@ -40,8 +38,11 @@ def tell(
     narrator.step("Wire plandock into Claude Code, for the sample alone")
     narrate_commands(narrator, world, ("init", "--scope", "local"))
     narrator.step("Your turn")
-    narrator.say("   Claude Code starts in plan mode with a prompt.  Read the plan, accept it with")
-    narrator.say("   the first choice, see the hand-off message, then leave with /exit.")
+    narrator.say("   Claude Code starts in plan mode with a prompt.  It asks whether you trust the")
+    narrator.say(
+        "   sample folder, whose hooks are plandock's: choose yes.  Read the plan, accept it"
+    )
+    narrator.say("   with the first choice, see the hand-off message, then leave with /exit.")
     try:
         input("   Press Enter to start. ")
     except EOFError:
@@ -52,7 +53,8 @@ def tell(
     run = world.find_run()
     if run is None:
         raise PlandockError(
-            "no plan was handed off", hint="accept the plan with its first choice; run it again"
+            "no plan was handed off",
+            hint="run it again: trust the folder, accept the plan with its first choice",
         )
     narrator.fact("handed off as", f"{run.id}, to arrive on branch {run.branch}")
     finish(narrator, world, run)

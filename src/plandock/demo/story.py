@@ -268,8 +268,7 @@ def _finish(narrator: Narrator, world: World, run: Run) -> None:
     if not ended.ok or found is None or found.state is not State.DONE or not found.commits:
         why = found.message if found else ""
         raise PlandockError(
-            f"{run.id} did not end well (exit code {ended.returncode}): "
-            f"{why or ended.complaint}",
+            f"{run.id} did not end well (exit code {ended.returncode}): {why or ended.complaint}",
             hint=found.hint if found else "",
         )
     narrator.step("What came back: a branch")

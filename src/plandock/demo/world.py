@@ -81,9 +81,7 @@ class World:
 
     # -- the product's own command line
 
-    def plandock(
-        self, *words: str, check: bool = True, timeout_s: float = 120.0
-    ) -> proc.Finished:
+    def plandock(self, *words: str, check: bool = True, timeout_s: float = 120.0) -> proc.Finished:
         """Run one command of plandock in the sample repository.
 
         Raises :class:`PlandockError` with its last words when it fails (with `check`).
