@@ -85,7 +85,8 @@ def tell(*, live: bool = False) -> int:
             code = _told(narrator, error)
         if live:
             # The run and its branch are the user's own, paid for by them.
-            narrator.say(f"The folder stays: {world.folder}")
+            if code:
+                narrator.say(f"The folder stays: {world.folder}")
             return code
         failed = code not in (0, 130, 128 + signal.SIGTERM, 128 + signal.SIGHUP)
         left = _take_away(narrator, world, keep=failed)
