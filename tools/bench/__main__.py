@@ -1,0 +1,119 @@
+"""Command line of the benchmark: `python -m tools.bench`, one JSON object on standard output."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.support import machine
+from tests.support.laptop import Laptop
+from tests.support.repository import write_git_config
+from tools.bench import hooks
+from tools.bench.boxes import FirstRequests, Watch, make_conversation
+from tools.bench.timing import BenchError, say
+
+ENGINE = "docker"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure everything and print the report; the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.bench", description=__doc__, allow_abbrev=False
+    )
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="pairs (default 5)")
+    rounds: int = parser.parse_args(argv).rounds
+    if rounds < 1:
+        parser.error("--rounds must be at least 1")
+    # Both unwind, so that no container, volume or folder stays.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        with tempfile.TemporaryDirectory(prefix="plandock-bench-") as folder:
+            report = _measure(Path(folder), rounds, _prepare(Path(folder)))
+    except (BenchError, AssertionError) as error:
+        say(f"failed: {error}")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    print(json.dumps(report, indent=2))
+    return 0
+
+
+def _prepare(folder: Path) -> Path:
+    """Leave the user's own home and environment behind; the newest real CLI."""
+    machine.load_setup()
+    for name in machine.to_drop(os.environ):
+        del os.environ[name]
+    os.environ["HOME"] = str(folder)
+    os.environ["GIT_CONFIG_NOSYSTEM"] = "1"
+    write_git_config(folder)
+    variable = machine.CLI_VERSIONS["newest"]
+    cli = Path(os.environ.get(variable) or "/absent")
+    if not os.access(cli, os.X_OK):
+        raise BenchError(f"{variable} names no program. Next step: `make setup`")
+    if reason := machine.why_engine_is_absent(ENGINE):
+        raise BenchError(reason)
+    return cli
+
+
+def _measure(folder: Path, rounds: int, cli: Path) -> dict[str, Any]:
+    load_before = os.getloadavg()[0]
+    with Watch() as watch:
+        calling = Laptop(folder / "hooks", cli=cli, engine=ENGINE, standin=watch)
+        boxing = Laptop(folder / "boxes", cli=cli, engine=ENGINE, standin=watch)
+        try:
+            calling.plandock("init", "--scope", "user")
+            free, beside = hooks.ordinary_calls(calling, rounds)
+            prompt = hooks.acceptances(calling, rounds)
+            talk = make_conversation(boxing)
+            boxing.plandock("init", "--scope", "user")
+            boxes = FirstRequests(boxing, watch, talk)
+            first = boxes.measure(rounds)
+        finally:
+            say("cleaning up")
+            try:
+                calling.clean_up()
+            finally:
+                boxing.clean_up()
+    peaks = [kib / 1024 for kib in boxes.peaks_kib]
+    shell, python = "sh -c :", "python3 -I -S -c pass"
+    return {
+        "hook_ordinary_call": free.ratio,
+        "hook_ordinary_call_other_latch": beside.ratio,
+        "posttool_to_prompt": prompt.ratio,
+        "acceptance_to_first_request": first.ratio,
+        "supervisor_peak_memory_mib": round(statistics.median(peaks), 1),
+        "details": {
+            "hook_ordinary_call": free.details("PreToolUse hook, no latch", shell),
+            "hook_ordinary_call_other_latch": beside.details(
+                "PreToolUse hook, another session's latch", shell
+            ),
+            "posttool_to_prompt": prompt.details("PostToolUse hook of an acceptance", python),
+            "acceptance_to_first_request": first.details(
+                "PostToolUse hook started to the box's first model request",
+                "claude -p --resume on the host, started to its first model request",
+            ),
+            "supervisor_peak_memory_mib": {
+                "runs": len(peaks),
+                "highest": round(max(peaks), 1),
+            },
+        },
+        "machine": {
+            "cpus": os.cpu_count(),
+            "load_1m_before": round(load_before, 1),
+            "load_1m_after": round(os.getloadavg()[0], 1),
+            "engine": ENGINE,
+            "cli": cli.parent.name,
+        },
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
