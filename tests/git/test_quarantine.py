@@ -6,12 +6,10 @@ Each refusal has its control: git's own fetch would have taken the same objects.
 from __future__ import annotations
 
 import hashlib
-import zlib
 
 import pytest
 
 from plandock.errors import HarvestRefused
-from plandock.workspace import pathrules
 from plandock.workspace.bundle import Limits
 from tests.git.boxes import Box, take
 from tests.git.worlds import World, untouched
@@ -370,70 +368,6 @@ def test_missing_objects_are_refused(world, box):
     assert take(world, box, box.answer()).commits == 1
 
 
-def _pack(*entries: bytes, count: int = 0) -> bytes:
-    body = b"PACK" + (2).to_bytes(4, "big") + (count or len(entries)).to_bytes(4, "big")
-    body += b"".join(entries)
-    return body + hashlib.sha1(body, usedforsecurity=False).digest()
-
-
-def _entry(kind: int, data: bytes, size: int = -1) -> bytes:
-    size = len(data) if size < 0 else size
-    first, size = kind << 4 | size & 15, size >> 4
-    head = b""
-    while size:
-        head, first, size = head + bytes([first | 0x80]), size & 0x7F, size >> 7
-    return head + bytes([first]) + zlib.compress(data)
-
-
-@pytest.mark.parametrize(
-    ("pack", "why"),
-    [
-        (b"", "malformed"),
-        (_pack(_entry(3, b"x"), count=2), "malformed|unknown kind|cut off"),
-        (_pack(_entry(3, b"x"), b"rest"), "malformed|unknown kind|cut off"),
-        (_pack(_entry(5, b"x")), "unknown kind"),
-        (_pack(_entry(3, b"x" * 100, size=10)), "larger than it says"),
-        (_pack(_entry(3, b"x", size=10)), "smaller than it says"),
-        (_pack(_entry(3, b"", size=1 << 40)), "more than 104857600"),
-        (_pack(b"\xb0" + b"\xff" * 20), "malformed"),
-        (_pack(_entry(3, b"x"))[:-4], "malformed|follows|cut off|smaller"),
-        (_pack(b"\x71" + b"\0" * 20 + zlib.compress(b"\x85")), "delta is malformed"),
-    ],
-)
-def test_malformed_packs_are_refused(world, box, pack, why):
-    """A pack is walked before git sees it."""
-    head = box.commit({"x": "y"})
-    bundle = f"# v2 git bundle\n{head} refs/plandock/head\n\n".encode() + pack
-    with pytest.raises(HarvestRefused, match=why):
-        take(world, box, box.wrap(bundle))
-
-
-@pytest.mark.parametrize(
-    "header",
-    [
-        b"",
-        b"# v9 git bundle\n\n",
-        b"# v3 git bundle\n@filter=blob:none\n%(head) refs/plandock/head\n\n",
-        b"# v2 git bundle\nnonsense\n\n",
-        b"# v2 git bundle\n%(head) refs/heads/main\n\n",
-        b"# v2 git bundle\n%(head) refs/plandock/head\n%(head) refs/plandock/others/x\n\n",
-        b"# v2 git bundle\n-%(gone) x\n%(head) refs/plandock/head\n\n",
-        b"# v2 git bundle\n%(head) refs/plandock/head\n%(head) refs/plandock/head\n\n",
-        b"# v2 git bundle\n%(snapshot) refs/plandock/head\n\n",
-    ],
-)
-def test_bundle_headers_that_promise_something_else_are_refused(world, box, header):
-    """The refs are exactly those announced, and a bundle cannot ask for a filter."""
-    head = box.commit({"x": "y"})
-    for key, value in (("head", head), ("gone", "1" * 40), ("snapshot", box.snapshot)):
-        header = header.replace(f"%({key})".encode(), value.encode())
-    real = box.answer().partition(b"\n")[2]
-    bundle = header + real[real.index(b"PACK") :]
-    with untouched(world.root), pytest.raises(HarvestRefused):
-        take(world, box, box.wrap(bundle))
-    assert take(world, box, box.wrap(real)).commits == 1
-
-
 @pytest.mark.parametrize("kind", ["tree", "blob", "tag"])
 def test_a_head_that_is_no_commit_is_refused(world, box, kind):
     """A tree, a file or a tag in a commit's place is not followed."""
@@ -470,13 +404,3 @@ def test_a_name_with_direction_marks_is_flagged(world, box):
     found = take(world, box, box.answer())
     assert any("direction marks" in x for x in found.notes)
     assert "\u202e" not in "".join(found.flagged + found.notes)
-
-
-@pytest.mark.parametrize(
-    "url",
-    ["https://example.invalid/x.git", "git@example.invalid:x.git", "../x.git", "./x",
-     "ssh://git@example.invalid/x", "git://example.invalid/x"],
-)  # fmt: skip
-def test_ordinary_addresses_are_not_refused(url):
-    """The usual ways to name a repository elsewhere."""
-    assert pathrules.bad_address(url) == ""
