@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import signal
@@ -92,6 +93,11 @@ def test_demo_tells_the_whole_way(demo: subprocess.Popen[str], tmp_path: Path, h
     assert f"plandock merge {run[1]}" in said
     assert "Traceback" not in said
     assert_nothing_left(demo.pid, run[1], tmp_path / "t")
+    repo = re.search(r"folder: +(/\S+)", said)
+    assert repo is not None
+    mirror = "plandock-mirror-" + hashlib.sha256(repo[1].encode()).hexdigest()[:16]
+    inspect = [ENGINE, "volume", "inspect", mirror]
+    assert subprocess.run(inspect, capture_output=True, check=False).returncode != 0
     assert not (home / ".claude").exists()
     assert not (home / ".local/state/plandock/runs").exists()
 
