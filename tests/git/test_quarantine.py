@@ -95,7 +95,10 @@ def test_names_that_are_paths_are_refused(world, box, name):
 def test_names_with_backslashes_or_control_characters_are_refused(world, box, name):
     """Such names are folders on Windows, or move the cursor of whoever lists them."""
     box.graft((FILE, name, box.blob("x")))
-    assert "a name holds a" in refused(world, box)
+    why = refused(world, box)
+    assert "a name holds a" in why
+    # Spelled out, so that the reasons are safe to print.
+    assert why.isprintable()
 
 
 def test_a_name_longer_than_file_systems_take_is_refused(world, box):
@@ -390,12 +393,6 @@ def test_every_reason_is_told(world, box):
         take(world, box, box.answer())
     assert len(caught.value.reasons) == 5
     assert "and 2 more" in caught.value.message
-
-
-def test_reasons_are_safe_to_print(world, box):
-    """A name made of escape sequences is spelled out."""
-    box.graft((FILE, b"\x1b]0;owned\x07", box.blob("x")))
-    assert "\x1b" not in refused(world, box)
 
 
 def test_a_name_with_direction_marks_is_flagged(world, box):
