@@ -205,17 +205,10 @@ def test_odd_modes_are_refused(world, box, mode):
 
 @pytest.mark.parametrize(
     "url",
-    [
-        "-u./payload",
-        "ext::sh -c evil",
-        "fd::7",
-        "file:///etc",
-        "/home/user/secret",
-        "ssh://-oProxyCommand=evil/x",
-        "user@-oProxyCommand=evil:x",
-        "https://example.invalid/%0ahost=other",
-    ],
-)
+    ["-u./payload", "ext::sh -c evil", "fd::7", "file:///etc", "/home/user/secret",
+     "ssh://-oProxyCommand=evil/x", "user@-oProxyCommand=evil:x",
+     "https://example.invalid/%0ahost=other"],
+)  # fmt: skip
 def test_dangerous_submodule_addresses_are_refused(world, box, url):
     """`git submodule update` would run them or read this machine."""
     text = f'[submodule "s"]\n\tpath = s\n\turl = {url}\n'
