@@ -162,8 +162,12 @@ def end(child: subprocess.Popen[bytes], *, grace_s: float = 2.0) -> int:
     return child.wait()
 
 
-def attached(argv: Sequence[str], *, env: Mapping[str, str] | None = None,
-             cwd: str | os.PathLike[str] | None = None) -> int:
+def attached(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+) -> int:
     """Run a child on this very terminal (a pager, the CLI itself); returns its exit code."""
     try:
         return subprocess.call(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,9 +45,10 @@ def make_laptop(tmp_path: Path, standin: StandIn) -> Iterator[Callable[..., Lapt
     """A factory of laptops; what their runs leave in the engine is removed at the end."""
     made: list[Laptop] = []
 
-    def make(cli: Path, engine: str = "docker", **rest: object) -> Laptop:
-        laptop = Laptop(tmp_path / f"laptop{len(made)}", cli=cli, engine=engine,
-                        standin=standin, **rest)  # type: ignore[arg-type]
+    def make(cli: Path, engine: str = "docker", **rest: Any) -> Laptop:
+        laptop = Laptop(
+            tmp_path / f"laptop{len(made)}", cli=cli, engine=engine, standin=standin, **rest
+        )
         made.append(laptop)
         return laptop
 

@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from plandock.standin import LOCAL_EXECUTION_FILE, StandIn, planning_scene, write_file
+from plandock.standin import (
+    LOCAL_EXECUTION_FILE,
+    Script,
+    StandIn,
+    local_execution_scene,
+    planning_scene,
+    write_file,
+)
 from tests.e2e.conftest import PLAN, scenes
 from tests.support.laptop import REFRESH, Laptop
 from tests.support.tmux import Tmux
@@ -57,7 +64,8 @@ def _conversation_is_home(laptop: Laptop, run: dict[str, str], tmux: Tmux) -> No
     found = list(laptop.config.glob(f"projects/*/{run['box_session_id']}.jsonl"))
     assert len(found) == 1
     text = found[0].read_text()
-    assert "Add a farewell" in text and REFRESH not in text
+    assert "Add a farewell" in text
+    assert REFRESH not in text
     tmux.send("C-c")
     tmux.send("C-c")
 
@@ -149,8 +157,6 @@ def test_cleared_context_hands_off_once(
     (laptop.config / "settings.json").write_text('{"showClearContextOnPlanAccept": true}\n')
     laptop.plandock("init", "--scope", "user")
     before = laptop.fingerprint()
-    from plandock.standin import Script, local_execution_scene
-
     base = scenes()
     local = local_execution_scene(match=r"^Implement the following plan(?s:(?!sealed).)*$")
     laptop.standin.script = Script(scenes=(local, *base.scenes))

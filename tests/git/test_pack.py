@@ -36,7 +36,10 @@ def send(world: World, target: Path, tips: list[str], haves: list[str]) -> bytes
         stream.finish()
     subprocess.run(
         ["git", "index-pack", "--stdin", "--fix-thin"],
-        cwd=target, input=data, check=True, capture_output=True,
+        cwd=target,
+        input=data,
+        check=True,
+        capture_output=True,
     )
     return data
 

@@ -16,7 +16,10 @@ def test_a_clean_tree_is_its_head(world):
     with untouched(world.root):
         taken = world.snapshot()
     assert (taken.commit, taken.dirty, taken.included, taken.left_out) == (
-        world.head(), False, [], [],
+        world.head(),
+        False,
+        [],
+        [],
     )
     assert taken.head_ref == "main"
     assert world.git("rev-parse", REF) == world.head()
@@ -32,8 +35,14 @@ def test_a_dirty_tree_is_one_commit_on_head(world):
     assert world.tree(taken.commit) == world.add_all(taken.base)
     assert world.content(taken.commit, "a.txt") == "changed after staging\n"
     assert set(taken.included) == {
-        "a.txt", "dir/b.txt", "dir/c.txt", "dir/moved.txt", "run.sh", "link", ".gitignore",
-        "new dir/deep/ü \"quoted\"\nname.txt",
+        "a.txt",
+        "dir/b.txt",
+        "dir/c.txt",
+        "dir/moved.txt",
+        "run.sh",
+        "link",
+        ".gitignore",
+        'new dir/deep/ü "quoted"\nname.txt',
     }
     assert taken.dirty
     assert taken.left_out == []

@@ -12,7 +12,7 @@ from tests.git.worlds import add_submodule, trap, untouched, use_lfs, wait_out_t
 
 @pytest.mark.parametrize("scope", ["--local", "--global"])
 @pytest.mark.parametrize(
-    "driver", ["plain", "a=b", "q\"u;#o", "a.b.", "UPPER", "ü", "in force = never"]
+    "driver", ["plain", "a=b", 'q"u;#o', "a.b.", "UPPER", "ü", "in force = never"]
 )
 def test_no_clean_filter_runs(world, driver, scope):
     """Whatever its name and wherever configured; a plain `git add` would have run it."""
@@ -74,8 +74,15 @@ def test_no_hook_monitor_or_signing_program_runs(world):
     marks.append(mark)
     world.git("config", "core.fsmonitor", str(monitor))
     world.git("config", "core.untrackedCache", "true")
-    for key in ("gpg.program", "diff.d.textconv", "core.pager", "diff.external",
-                "core.alternateRefsCommand", "credential.helper", "core.editor"):
+    for key in (
+        "gpg.program",
+        "diff.d.textconv",
+        "core.pager",
+        "diff.external",
+        "core.alternateRefsCommand",
+        "credential.helper",
+        "core.editor",
+    ):
         program, mark = trap(world, key)
         marks.append(mark)
         world.git("config", key, str(program))
@@ -136,7 +143,8 @@ def test_a_changed_lfs_file_keeps_its_pointer_and_is_named(world):
     assert world.tree(taken.commit)["big.bin"] == pointer
     assert taken.included == ["a.txt"]
     assert taken.left_out == [
-        "big.bin (lfs-filtered, changed)", "new.bin (lfs-filtered, untracked)",
+        "big.bin (lfs-filtered, changed)",
+        "new.bin (lfs-filtered, untracked)",
     ]
 
 

@@ -40,9 +40,12 @@ def test_a_clean_submodule_is_kept_without_a_word(world):
 @pytest.mark.parametrize(
     ("how", "why"),
     [
-        ("content", "with changes of its own"), ("untracked", "with changes of its own"),
-        ("moved", "on another commit"), ("gone", "gone from the work tree"),
-        ("broken", "not looked into"), ("replaced", "replaced in the work tree"),
+        ("content", "with changes of its own"),
+        ("untracked", "with changes of its own"),
+        ("moved", "on another commit"),
+        ("gone", "gone from the work tree"),
+        ("broken", "not looked into"),
+        ("replaced", "replaced in the work tree"),
         ("empty .git", "unreadable"),
     ],
 )
@@ -263,9 +266,22 @@ def test_a_branch_name_that_is_also_a_tag_is_whole(world):
 
 
 NAMES = [
-    b"with space", b"-leading-dash", b"quote'\"", b"new\nline", b"tab\t", "ünï/cödé".encode(),
-    b"bytes-\xff\xfe", b"back\\slash", b":(glob)*", b"*", b"trailing ", b"\x1b[31mred", b"#x",
-    b"!y", b"e\xcc\x81", b"\xc3\xa9",
+    b"with space",
+    b"-leading-dash",
+    b"quote'\"",
+    b"new\nline",
+    b"tab\t",
+    "ünï/cödé".encode(),
+    b"bytes-\xff\xfe",
+    b"back\\slash",
+    b":(glob)*",
+    b"*",
+    b"trailing ",
+    b"\x1b[31mred",
+    b"#x",
+    b"!y",
+    b"e\xcc\x81",
+    b"\xc3\xa9",
 ]
 
 

@@ -47,17 +47,25 @@ class World:
         self.root.mkdir(parents=True)
         (home / ".gitconfig").write_text(
             f"[user]\n\tname = {NAME}\n\temail = {EMAIL}\n"
-            "[init]\n\tdefaultBranch = main\n[protocol \"file\"]\n\tallow = always\n"
+            '[init]\n\tdefaultBranch = main\n[protocol "file"]\n\tallow = always\n'
         )
         self.git("init", "-q", *init)
 
     def git(
-        self, *args: str | bytes, at: Path | None = None, check: bool = True, data: bytes = b"",
+        self,
+        *args: str | bytes,
+        at: Path | None = None,
+        check: bool = True,
+        data: bytes = b"",
         env: dict[str, str] | None = None,
     ) -> str:
         """Run the user's plain git and return what it said."""
         done = subprocess.run(
-            ["git", *args], cwd=at or self.root, input=data, capture_output=True, check=False,
+            ["git", *args],
+            cwd=at or self.root,
+            input=data,
+            capture_output=True,
+            check=False,
             env={**os.environ, **(env or {})},
         )
         if check and done.returncode:
@@ -187,7 +195,7 @@ def make_dirty(world: World) -> None:
     os.symlink("nowhere at all", world.root / "link")
     world.write(".gitignore", "*.log\n")
     world.write("noise.log")
-    world.write("new dir/deep/ü \"quoted\"\nname.txt", "odd\n")
+    world.write('new dir/deep/ü "quoted"\nname.txt', "odd\n")
 
 
 def trap(world: World, name: str) -> tuple[Path, Path]:

@@ -1,4 +1,4 @@
-"""A user's laptop for end-to-end tests: a home, a repository, the real CLI, the stand-in, an engine.
+"""A user's laptop for end-to-end tests: home, repository, real CLI, stand-in and engine.
 
 The vocabulary of the stories: `plan`, `accept`, `wait`, and what can be seen afterwards.
 """
@@ -127,9 +127,7 @@ class Laptop:
 
     def host_requests(self, session: str) -> list[Request]:
         """The model requests that this machine's own CLI has made (its title aside)."""
-        return [
-            r for r in self.standin.requests if r.has_tools and r.session_id == session
-        ]
+        return [r for r in self.standin.requests if r.has_tools and r.session_id == session]
 
     def fingerprint(self) -> dict[str, str]:
         """Work tree, index, HEAD, config, stash, hooks: everything that must stay as it is."""

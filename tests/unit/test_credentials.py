@@ -371,16 +371,21 @@ def test_a_damaged_token_file_is_an_error(find, content):
 
 
 def test_each_mode_takes_only_its_own(put, find):
-    """`token` never takes the host's login, `host` never the stored token; `sealed` either."""
+    """`token` never takes the host's login, `host` never the stored token."""
     put({"claudeAiOauth": oauth()})
     with pytest.raises(CredentialsError, match="no setup token"):
         find(mode="token")
     credentials.store_setup_token(SETUP)
     assert find(mode="host").kind == "file"
     assert find(mode="token").kind == "setup-token"
-    assert find(mode="sealed").kind == "setup-token"
-    with pytest.raises(CredentialsError, match="“box”"):
-        find(mode="box")
+
+
+@pytest.mark.parametrize("mode", ["box", "sealed"])
+def test_a_mode_that_is_not_there_yet_is_refused(put, find, mode):
+    """Never taken for a weaker one: `sealed` must not quietly put the token into the box."""
+    put({"claudeAiOauth": oauth()})
+    with pytest.raises(CredentialsError, match=f"“{mode}” is not there yet"):
+        find(mode=mode)
 
 
 def test_an_api_key_only_on_an_explicit_setting(put, find):

@@ -25,7 +25,9 @@ from plandock.errors import CredentialsError
 Kind = Literal["setup-token", "file", "keychain", "api-key"]
 
 INFERENCE = "user:inference"
-MODES = ("auto", "token", "host", "sealed")
+MODES = ("auto", "token", "host")
+# Settings that promise more than this version does are refused, never taken for something weaker.
+_TO_COME = ("box", "sealed")
 
 # What goes into an HTTP header: printable ASCII, no space.
 _TOKEN = re.compile(r"[\x21-\x7e]{8,8192}")
@@ -88,8 +90,8 @@ def find_login(
 ) -> Login:
     """The login that a run starts with.
 
-    ``mode`` is the setting ``credentials``: ``auto`` and ``sealed`` take a stored setup token,
-    else the host's login; ``token`` and ``host`` take only the one.  ``config_dir`` is Claude
+    ``mode`` is the setting ``credentials``: ``auto`` takes a stored setup token, else
+    the host's login; ``token`` and ``host`` take only the one.  ``config_dir`` is Claude
     Code's folder, ``environ`` the user's own environment.  With ``billing="api-key"`` it is
     ``ANTHROPIC_API_KEY`` of ``environ``, and nothing else.  Raises :class:`CredentialsError`
     where there is none, or less than ``min_life_s`` seconds of life in it.
@@ -98,6 +100,10 @@ def find_login(
         return _api_key(environ)
     if billing != "subscription":
         raise CredentialsError(f"billing “{billing}” is not known", hint="subscription or api-key")
+    if mode in _TO_COME:
+        raise CredentialsError(
+            f"credentials = “{mode}” is not there yet", hint="use auto, token or host"
+        )
     if mode not in MODES:
         raise CredentialsError(f"a login of the kind “{mode}” is not on this machine")
     if mode != "host":

@@ -62,9 +62,7 @@ def examine(environ: Mapping[str, str], cwd: Path) -> list[Finding]:
         repo: Path | None = git.top_level(cwd)
     except PlandockError:
         repo = None
-    ground = Ground(
-        settings.trusted(environ, repo), paths.claude_config_dir(), repo, Settings()
-    )
+    ground = Ground(settings.trusted(environ, repo), paths.claude_config_dir(), repo, Settings())
     checks: tuple[tuple[str, Callable[[Ground], Iterator[Finding]]], ...] = (
         ("settings", _settings),
         ("engine", _engine),
@@ -205,7 +203,7 @@ def _launcher(ground: Ground) -> Iterator[Finding]:
 def _login(ground: Ground) -> Iterator[Finding]:
     mode, payer = ground.chosen.credentials, ground.chosen.billing
     if mode == "box" and payer == "subscription":
-        yield Finding("login", None, "credentials = \"box\": the login is inside a box's volume")
+        yield Finding("login", None, 'credentials = "box": the login is inside a box\'s volume')
         return
     login = credentials.find_login(
         mode=mode,

@@ -30,9 +30,11 @@ def ps(every: bool, as_json: bool) -> None:
     if as_json:
         print_json([r.to_json() for r in runs])
         return
-    shown = runs if every else [r for r in runs if not r.state.final] + [
-        r for r in runs if r.state.final
-    ][:20]
+    shown = (
+        runs
+        if every
+        else [r for r in runs if not r.state.final] + [r for r in runs if r.state.final][:20]
+    )
     if not shown:
         click.echo("no run yet: accept a plan in Claude Code (plandock init wires it)")
         return

@@ -60,8 +60,10 @@ def merge(run_name: str, yes: bool) -> None:
     if not done.ok:
         git.git(run.repo, "merge", "--abort", check=False)
         words = (done.text + done.stderr.decode("utf-8", "replace")).strip().splitlines()
+        # git's last line is often just "Aborting"; the one that says why begins with "error:".
+        why = next((w for w in words if w.startswith(("error:", "CONFLICT"))), "".join(words[-1:]))
         raise PlandockError(
-            f"git would not merge {run.branch}: {one_line(words[-1]) if words else 'no reason'}",
+            f"git would not merge {run.branch}: {one_line(why) or 'no reason given'}",
             hint=f"nothing was changed; by hand: git merge {run.branch}",
         )
     click.echo(printable(f"merged {run.branch} ({run.commits} commit(s)) from {run.id}"))

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -31,6 +32,7 @@ from plandock.standin import LOCAL_EXECUTION_FILE, StandIn
 _START_S, _PLAN_S, _HAND_OFF_S, _RUN_S = 60.0, 90.0, 30.0, 900.0
 # A key pressed as soon as the dialog shows is lost on 2.1.330 (measured).
 _READING_S = 1.5
+_BEFORE_KEY_S = 0.3
 _DIALOG = "Would you like to proceed"
 
 
@@ -209,8 +211,8 @@ def _accept(
     time.sleep(0.5)
     narrator.say(f"   typed: {sample.PROMPT}")
     terminal.type(sample.PROMPT)
-    time.sleep(0.3)
-    terminal.press("Enter")
+    terminal.wait_for(re.escape(sample.PROMPT), what="the prompt", timeout_s=_START_S)
+    _press_until(terminal, "Enter", lambda: bool(standin.model_requests))
     terminal.wait_for(_DIALOG, what="the proposed plan", timeout_s=_PLAN_S)
     time.sleep(_READING_S)
     narrator.screen(terminal.screen())
@@ -219,8 +221,8 @@ def _accept(
     before = Before.of(world.repo)
     sessions = frozenset(r.session_id for r in standin.requests if r.session_id)
     pressed = len(standin.requests)
-    began = time.monotonic()
-    terminal.press("1")
+    began = time.monotonic() + _BEFORE_KEY_S
+    _press_until(terminal, "1", lambda: _DIALOG not in terminal.screen())
     shown = terminal.wait_for(
         r"handed off as r\w+|could not hand the plan off",
         what="the hand-off",
@@ -235,6 +237,18 @@ def _accept(
     narrator.fact("handed off as", f"{run.id}, to arrive on branch {run.branch}")
     narrator.fact("from the key to the message", f"{took:.1f} s")
     return run, moment
+
+
+def _press_until(terminal: Terminal, key: str, taken: Callable[[], bool]) -> None:
+    """Press a key, again where it got lost: a busy machine may take it for a part of a paste."""
+    for _ in range(5):
+        time.sleep(_BEFORE_KEY_S)
+        terminal.press(key)
+        until = time.monotonic() + 4.0
+        while time.monotonic() < until:
+            if taken():
+                return
+            time.sleep(0.05)
 
 
 def _untouched(narrator: Narrator, world: World, moment: _Moment, standin: StandIn) -> None:

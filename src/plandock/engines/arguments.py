@@ -185,6 +185,8 @@ def build_arguments(
 ) -> list[str]:
     """The words after the engine's name for a build whose context comes as tar on stdin."""
     words = [*dialect.global_flags, "build", "--tag", image_name(tag), "--file", "Dockerfile"]
+    # A failed step leaves no container behind either.
+    words += ["--force-rm"]
     words += ["--pull=never"] if dialect.engine == "podman" else ["--pull=false"]
     if dialect.engine == "podman":
         # Without layers every build would start from the first step.

@@ -104,7 +104,7 @@ def hand_off(
                 shutil.rmtree(paths.run_dir(run_id), ignore_errors=True)
         if new:
             try:
-                start_supervisor(run.id, environ)
+                start_supervisor(run.id, environ, billing=chosen.billing)
             except (OSError, PlandockError):
                 # Left in the store it would be started later by `recover`, unasked.
                 store.delete(run.id)
@@ -114,7 +114,7 @@ def hand_off(
             time.time() - _STARTED_BY_THEN_S
         ):
             # Whoever recorded it may have been killed before it started the supervisor.
-            start_supervisor(run.id, environ)
+            start_supervisor(run.id, environ, billing=chosen.billing)
     return run, new
 
 
@@ -143,7 +143,9 @@ def _write_plan(run_id: RunId, plan: str) -> None:
         os.fsync(file.fileno())
 
 
-def start_supervisor(run_id: RunId, environ: Mapping[str, str] | None = None) -> int:
+def start_supervisor(
+    run_id: RunId, environ: Mapping[str, str] | None = None, *, billing: str = "subscription"
+) -> int:
     """Start the run's supervisor, detached; returns its pid.  A second one ends by itself.
 
     Of the ``PLANDOCK_*`` variables it gets those of ``environ`` (default: this process's).
@@ -153,7 +155,7 @@ def start_supervisor(run_id: RunId, environ: Mapping[str, str] | None = None) ->
     env = proc.clean_environment(keep=(*_KEPT, *ours))
     env = {n: v for n, v in env.items() if not n.startswith("PLANDOCK_") or n in ours}
     chosen_key = os.environ.get("ANTHROPIC_API_KEY", "")
-    if chosen_key and env.get("PLANDOCK_BILLING", "") == "api-key":
+    if chosen_key and billing == "api-key":
         env["ANTHROPIC_API_KEY"] = chosen_key
     entry = Path(__file__).parent.parent / "supervisor" / "__main__.py"
     return proc.start_detached(

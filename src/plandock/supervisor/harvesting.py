@@ -62,40 +62,73 @@ def _outcome(engine: Engine, run: Run, progress: Progress) -> dict[str, Any]:
     why = str((progress.ended or {}).get("why", ""))
     if not by_key and (refused or (progress.auth_status is not None and not verdict.ok)):
         culprit = f"the CLI would use {refused}" if refused else verdict.culprit
-        return _failed("billing", f"not started, it would be billed per token: {culprit}", 21,
-                       "plandock doctor names what to remove")
+        return _failed(
+            "billing",
+            f"not started, it would be billed per token: {culprit}",
+            21,
+            "plandock doctor names what to remove",
+        )
     if run.stop_requested:
         return {"target": State.STOPPED, "reason": "stopped", "exit_code": 10}
     if run.reason == "timeout":
-        return {"target": State.STOPPED, "reason": "timeout", "exit_code": 10,
-                "message": "the run reached its time limit"}
+        return {
+            "target": State.STOPPED,
+            "reason": "timeout",
+            "exit_code": 10,
+            "message": "the run reached its time limit",
+        }
     result = progress.result or {}
     if result.get("subtype") == "error_max_turns":
-        return {"target": State.STOPPED, "reason": "max_turns", "exit_code": 10,
-                "message": progress.closing_words}
+        return {
+            "target": State.STOPPED,
+            "reason": "max_turns",
+            "exit_code": 10,
+            "message": progress.closing_words,
+        }
     if progress.succeeded:
         return {"target": State.DONE, "reason": "", "exit_code": 0}
     status = result.get("api_error_status")
     if progress.resets_at:
         until = utc_time(progress.resets_at)
-        return _failed("usage_limit", f"the usage limit was reached; it resets at {until}", 10,
-                       "accept the plan again after that")
+        return _failed(
+            "usage_limit",
+            f"the usage limit was reached; it resets at {until}",
+            10,
+            "accept the plan again after that",
+        )
     if status in (401, 403):
-        return _failed("login", "the login was refused by the API", 21,
-                       "open claude once to renew the login, then run again")
+        return _failed(
+            "login",
+            "the login was refused by the API",
+            21,
+            "open claude once to renew the login, then run again",
+        )
     if result:
-        return _failed("agent", progress.closing_words or "the agent ended with an error", 10,
-                       f"plandock logs {run.id}")
+        return _failed(
+            "agent",
+            progress.closing_words or "the agent ended with an error",
+            10,
+            f"plandock logs {run.id}",
+        )
     state = engine.inspect(launch.names_of(run).box)
     if state is not None and state.oom_killed:
         return _failed("memory", "the box ran out of memory", 10, "raise `memory`")
-    return _failed("agent", f"the agent ended without a result{': ' + why if why else ''}", 10,
-                   f"plandock logs {run.id}")
+    return _failed(
+        "agent",
+        f"the agent ended without a result{': ' + why if why else ''}",
+        10,
+        f"plandock logs {run.id}",
+    )
 
 
 def _failed(reason: str, message: str, code: int, hint: str) -> dict[str, Any]:
-    return {"target": State.FAILED, "reason": reason, "message": message[:2000],
-            "exit_code": code, "hint": hint}
+    return {
+        "target": State.FAILED,
+        "reason": reason,
+        "message": message[:2000],
+        "exit_code": code,
+        "hint": hint,
+    }
 
 
 def _take_work(engine: Engine, run: Run) -> harvesting.Harvested:

@@ -30,7 +30,7 @@ def payer(run: Run) -> str:
         plan = f" ({run.billing.subscription})" if run.billing.subscription else ""
         return f"your Claude subscription{plan}; no API key was used"
     if run.billing.source == "api-key":
-        return "your API key, per token, because billing = \"api-key\" is set"
+        return 'your API key, per token, because billing = "api-key" is set'
     return "nobody: the agent never started" if run.state.final else "not known yet"
 
 
@@ -67,13 +67,21 @@ def as_text(run: Run) -> str:
         ("branch", f"{run.branch}  {run.commits} commit(s)" if run.commits else "no commits"),
         ("paid by", payer(run)),
         ("time", f"{seconds:.0f} s, {run.turns} turn(s)" if seconds is not None else "-"),
-        ("tokens", f"{usage.input_tokens} in, {usage.output_tokens} out, "
-                   f"{usage.cache_read_tokens} from cache"),
+        (
+            "tokens",
+            f"{usage.input_tokens} in, {usage.output_tokens} out, "
+            f"{usage.cache_read_tokens} from cache",
+        ),
         ("box", f"{run.engine} {run.image}, Claude Code {run.cli_version}"),
-        ("reached", ", ".join(e["target"] for e in run.egress if e["decision"] == "allowed")
-                    or ("the stand-in" if run.upstream else "nothing")),
-        ("refused", ", ".join(e["target"] for e in run.egress if e["decision"] == "refused")
-                    or "nothing"),
+        (
+            "reached",
+            ", ".join(e["target"] for e in run.egress if e["decision"] == "allowed")
+            or ("the stand-in" if run.upstream else "nothing"),
+        ),
+        (
+            "refused",
+            ", ".join(e["target"] for e in run.egress if e["decision"] == "refused") or "nothing",
+        ),
     ]
     if run.upstream:
         rows.append(("stand-in", f"{run.upstream} stood in for Anthropic's API"))

@@ -54,6 +54,7 @@ def stage(store: Store, run: Run) -> None:
         cli_version=version,
         base=settings.image,
         node=settings.node,
+        npm_registry=settings.npm_registry,
         progress=lambda line: print(line, flush=True),
     )
     launch.make_volumes(engine, run)

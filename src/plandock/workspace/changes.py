@@ -107,7 +107,10 @@ class Changes:
         self._root = os.fsencode(repo)
 
     def git(
-        self, *args: str, stdin: Iterable[str] | None = None, check: bool = True,
+        self,
+        *args: str,
+        stdin: Iterable[str] | None = None,
+        check: bool = True,
         index: Path | None = None,
     ) -> proc.Finished:
         """Run git on the copy with every filter off; ``stdin`` is sent NUL-separated."""
@@ -235,9 +238,7 @@ class Changes:
         notes = self.hidden(entries) + self.submodules(entries)
         added, others = self.untracked()
         staged = git.names(
-            self.git(
-                "diff-index", "--cached", "--name-only", "--no-renames", "-z", base
-            ).stdout
+            self.git("diff-index", "--cached", "--name-only", "--no-renames", "-z", base).stdout
         )
         written = self._really_changed(self.index) & set(tracked.written) if tracked.written else ()
         changed = sorted({*staged, *tracked.removed, *written, *added})
@@ -260,8 +261,14 @@ class Changes:
             return []
         for attempt in range(1, _ATTEMPTS + 1):
             done = self.git(
-                "update-index", "--add", "--remove", "--replace", "-z", "--stdin",
-                stdin=wanted, check=False,
+                "update-index",
+                "--add",
+                "--remove",
+                "--replace",
+                "-z",
+                "--stdin",
+                stdin=wanted,
+                check=False,
             )
             if done.ok:
                 break
@@ -287,8 +294,14 @@ class Changes:
 
     def _differences(self, index: Path | None = None) -> Iterator[Difference]:
         fields = self.git(
-            "diff-files", "--raw", "--no-renames", "--no-abbrev", "--ignore-submodules=all",
-            "--ita-invisible-in-index", "-z", index=index,
+            "diff-files",
+            "--raw",
+            "--no-renames",
+            "--no-abbrev",
+            "--ignore-submodules=all",
+            "--ita-invisible-in-index",
+            "-z",
+            index=index,
         ).stdout.split(b"\0")
         for meta, path in zip(fields[0::2], fields[1::2], strict=False):
             mode, _, oid, _, status = meta.decode().lstrip(":").split(" ")
@@ -309,9 +322,7 @@ class Changes:
             os.utime(self.index, ns=(known.st_atime_ns, known.st_mtime_ns))
 
     def _really_changed(self, index: Path) -> set[str]:
-        self.git(
-            "update-index", "-q", "--ignore-submodules", "--refresh", check=False, index=index
-        )
+        self.git("update-index", "-q", "--ignore-submodules", "--refresh", check=False, index=index)
         return {x.path for x in self._differences(index)}
 
     def _submodule(self, entry: Entry) -> str:

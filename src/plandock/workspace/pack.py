@@ -40,8 +40,16 @@ class PackStream:
         self._errors = TemporaryFile()  # noqa: SIM115 - closed by finish and close
         self._child = proc.open_pipe(
             [
-                "git", "-C", os.fspath(repo), *git.SAFE_OPTIONS,
-                "pack-objects", "--revs", "--stdout", "--thin", "--delta-base-offset", "-q",
+                "git",
+                "-C",
+                os.fspath(repo),
+                *git.SAFE_OPTIONS,
+                "pack-objects",
+                "--revs",
+                "--stdout",
+                "--thin",
+                "--delta-base-offset",
+                "-q",
             ],
             env=proc.clean_environment(_ENV),
             stderr=self._errors,

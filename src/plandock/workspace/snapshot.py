@@ -113,9 +113,7 @@ def _include(
     return Snapshot(base, commit, was_dirty, included, left_out, _branch(changes.repo))
 
 
-def _commit(
-    changes: Changes, base: str, tree: str, run_id: str, identity: tuple[str, str]
-) -> str:
+def _commit(changes: Changes, base: str, tree: str, run_id: str, identity: tuple[str, str]) -> str:
     """A commit of ``tree`` on ``base``; ``base`` itself where the tree is the same."""
     if changes.git("rev-parse", "--verify", f"{base}^{{tree}}").text.strip() == tree:
         return base
@@ -134,8 +132,16 @@ def _commit(
         f"Plandock-Run: {run_id}\n{TRAILER}: true\n"
     )
     done = git.git(
-        changes.repo, "commit-tree", "--no-gpg-sign", "-p", base, "-F", "-", tree,
-        stdin=message.encode(), env={**changes.neutral.env, **who},
+        changes.repo,
+        "commit-tree",
+        "--no-gpg-sign",
+        "-p",
+        base,
+        "-F",
+        "-",
+        tree,
+        stdin=message.encode(),
+        env={**changes.neutral.env, **who},
     )
     return done.text.strip()
 

@@ -17,5 +17,9 @@ if __name__ == "__main__":
     with os.fdopen(handle, "wb") as file:
         file.write(sys.stdin.buffer.read(16 * 1024 * 1024))
     # Non-blocking: without a steward there is nobody to tell, and waiting would hang the host.
-    fifo = os.open(f"{ROOM}/control", os.O_WRONLY | os.O_NONBLOCK)
-    os.write(fifo, name.encode() + b"\n")
+    try:
+        fifo = os.open(f"{ROOM}/control", os.O_WRONLY | os.O_NONBLOCK)
+        os.write(fifo, name.encode() + b"\n")
+    except OSError as error:
+        os.unlink(name)  # it may hold the login, and nobody would take it away
+        sys.exit(f"nobody listens: {error.strerror}")
