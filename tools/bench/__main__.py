@@ -66,8 +66,10 @@ def _prepare(folder: Path) -> Path:
 def _measure(folder: Path, rounds: int, cli: Path) -> dict[str, Any]:
     load_before = os.getloadavg()[0]
     with Watch() as watch:
-        calling = Laptop(folder / "hooks", cli=cli, engine=ENGINE, standin=watch)
-        boxing = Laptop(folder / "boxes", cli=cli, engine=ENGINE, standin=watch)
+        # Set-up may have started an engine whose socket is not where the client looks by itself.
+        env = {name: os.environ[name] for name in ("DOCKER_HOST",) if name in os.environ}
+        calling = Laptop(folder / "hooks", cli=cli, engine=ENGINE, standin=watch, env=env)
+        boxing = Laptop(folder / "boxes", cli=cli, engine=ENGINE, standin=watch, env=env)
         try:
             calling.plandock("init", "--scope", "user")
             free, beside = hooks.ordinary_calls(calling, rounds)
