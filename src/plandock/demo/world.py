@@ -45,6 +45,7 @@ class World:
         self.repo = self.folder / "greeting"
         self.engine = engine
         self.live = live
+        self._seen: Run | None = None
         self.env: dict[str, str] = dict(os.environ) if live else self._environment()
 
     def _environment(self) -> dict[str, str]:
@@ -130,7 +131,9 @@ class World:
         if not (self.state_dir / "plandock.db").is_file():
             return None
         with Store(self.state_dir / "plandock.db") as store:
-            return next((r for r in store.list() if r.repo == str(self.repo)), None)
+            run = next((r for r in store.list() if r.repo == str(self.repo)), None)
+        self._seen = run or self._seen
+        return run
 
     # -- the end
 
@@ -141,7 +144,8 @@ class World:
         the folder, which is the throwaway home's only place.
         """
         left: list[str] = []
-        run = self.find_run()
+        # A run that was dropped has left its repository's mirror, which is kept from run to run.
+        run = self.find_run() or self._seen
         if run is not None:
             self._end_supervisor(run)
             try:
