@@ -8,8 +8,7 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,75 +17,12 @@ from plandock import proc
 from plandock.engines import detect, quick
 from plandock.engines.command_line import CommandLineEngine
 from plandock.engines.protocol import (
-    ContainerSpec,
-    ContainerState,
-    ContextFile,
-    Engine,
-    EngineDown,
     NotThere,
     Tmpfs,
     VolumeMount,
 )
-from plandock.errors import EngineError, UsageError
-
-
-@dataclass
-class Yard:
-    """One engine, and names that nobody else uses."""
-
-    engine: Engine
-    image: str
-    mark: str
-
-    @property
-    def label(self) -> str:
-        """The label of everything that a test makes."""
-        return f"plandock.test={self.mark}"
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """The same as a mapping."""
-        return {"plandock.test": self.mark}
-
-    def name(self, what: str) -> str:
-        """A name for a container or a volume."""
-        return f"plandock-test-{self.mark}-{what}"
-
-    def spec(self, script: str, what: str = "c", **more: object) -> ContainerSpec:
-        """A container that runs a shell script, sealed as by default."""
-        plain = ContainerSpec(self.name(what), self.image, ("sh", "-c", script), labels=self.labels)
-        return replace(plain, **more)  # type: ignore[arg-type]
-
-    def volume(self, what: str = "v") -> str:
-        """A fresh volume."""
-        self.engine.create_volume(self.name(what), self.labels)
-        return self.name(what)
-
-    def started(self, script: str, what: str = "c", **more: object) -> str:
-        """A container that has been created and started; its name."""
-        spec = self.spec(script, what, **more)
-        self.engine.create(spec)
-        self.engine.start(spec.name)
-        return spec.name
-
-    def state(self, container: str) -> ContainerState:
-        """How a container is that must be there."""
-        found = self.engine.inspect(container)
-        assert found is not None
-        return found
-
-
-@pytest.fixture
-def yard(engine: str, base_image: str) -> Iterator[Yard]:
-    """An engine by its name, with everything that a test made in it removed at the end."""
-    made = Yard(detect.choose(engine), base_image, secrets.token_hex(4))
-    yield made
-    for container in made.engine.containers(made.label):
-        made.engine.remove(container.name)
-    for volume in made.engine.volumes(made.label):
-        made.engine.remove_volume(volume.name)
-    for image in made.engine.images(made.label):
-        made.engine.remove_image(image.id)
+from plandock.errors import EngineError
+from tests.engine.yard import Reader, Yard
 
 
 def test_answers(yard: Yard, engine: str) -> None:
@@ -192,23 +128,6 @@ def test_limits(yard: Yard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with contextlib.closing(Reader(yard.engine.logs(name))) as logs:
         assert logs.whole() == b"32\n"
     assert list(tmp_path.iterdir()) == []
-
-
-class Reader:
-    """Reads a child's output to its end."""
-
-    def __init__(self, child: proc.Child) -> None:
-        self.child = child
-
-    def whole(self) -> bytes:
-        assert self.child.stdout is not None
-        return self.child.stdout.read()
-
-    def close(self) -> None:
-        for stream in (self.child.stdin, self.child.stdout, self.child.stderr):
-            if stream is not None:
-                stream.close()
-        proc.end(self.child)
 
 
 def test_stdin_to_stdout(yard: Yard) -> None:
@@ -365,25 +284,6 @@ def test_logs_from_the_start_to_the_end(yard: Yard) -> None:
         assert reader.whole().decode().split("\n")[0] == long
 
 
-def test_init_reaps_and_hears_signals(yard: Yard, tmp_path: Path) -> None:
-    """With `init` the program runs under the image's tini, so a stop reaches it at once."""
-    dockerfile = f"FROM {yard.image}\nCOPY tini /usr/bin/tini\n"
-    # What tini does here: it stays PID 1 and passes the signal on.
-    tini = b'#!/bin/sh\nshift; "$@" & c=$!\ntrap "kill -TERM $c" TERM\nwait $c; wait $c; exit $?\n'
-    tag = f"plandock-test:{yard.mark}"
-    yard.engine.build(
-        tag,
-        [ContextFile("Dockerfile", dockerfile.encode()), ContextFile("tini", tini, 0o755)],
-        build_args={},
-        labels=yard.labels,
-        progress=lambda line: None,
-    )
-    name = yard.started("trap 'exit 9' TERM; while :; do sleep 0.1; done", image=tag, init=True)
-    time.sleep(0.5)
-    yard.engine.stop(name, 20)
-    assert yard.state(name).exit_code == 9
-
-
 def test_bridge_reaches_what_none_does_not(yard: Yard) -> None:
     """A network is there only where it was asked for."""
     script = "ls /sys/class/net | grep -vc lo"
@@ -403,56 +303,6 @@ def test_proxies_of_the_host_stay_out(
     said = fresh.run(yard.spec("env")).text
     assert "PATH=" in said
     assert "secret" not in said
-
-
-def test_build_that_fails(yard: Yard) -> None:
-    """A failed build is one error, with the last lines of its output as the hint."""
-    seen: list[str] = []
-    dockerfile = f"FROM {yard.image}\nRUN echo before && false\n".encode()
-    with pytest.raises(EngineError, match="build failed") as caught:
-        yard.engine.build(
-            f"plandock-test:{yard.mark}",
-            [ContextFile("Dockerfile", dockerfile)],
-            build_args={},
-            labels=yard.labels,
-            progress=seen.append,
-        )
-    assert "before" in caught.value.hint
-    assert any("before" in line for line in seen)
-    assert not yard.engine.image_exists(f"plandock-test:{yard.mark}")
-
-
-def test_build_sends_files_and_modes(yard: Yard, tmp_path: Path) -> None:
-    """A build's files come over a stream: bytes and files, with names, modes and arguments."""
-    big = tmp_path / "big"
-    big.write_bytes(b"b" * 3_000_000)
-    dockerfile = (
-        f"FROM {yard.image}\nARG WORD\nCOPY d/ /d/\nRUN test \"$WORD\" = 'a b' && chmod 700 /d\n"
-    )
-    tag = f"plandock-test:{yard.mark}"
-    yard.engine.build(
-        tag,
-        [
-            ContextFile("Dockerfile", dockerfile.encode()),
-            ContextFile("d/run", b"#!/bin/sh\nwc -c < /d/big\n", 0o755),
-            ContextFile("d/big", big),
-        ],
-        build_args={"WORD": "a b"},
-        labels=yard.labels,
-        progress=lambda line: None,
-    )
-    assert [image.tags for image in yard.engine.images(yard.label)] == [(tag,)]
-    assert yard.engine.image_id(tag) == yard.engine.images(yard.label)[0].id
-    said = yard.engine.run(yard.spec("/d/run; stat -c %U /d/run", image=tag, user="0:0"))
-    assert said.text.split() == ["3000000", "root"]
-    yard.engine.remove_image(tag)
-    assert not yard.engine.image_exists(tag)
-
-
-def test_pull_without_a_registry(yard: Yard) -> None:
-    """An image that no registry here has is an error, and not a hang."""
-    with pytest.raises(EngineError, match="pull failed"):
-        yard.engine.pull("localhost:9/nobody/nothing:1", lambda line: None)
 
 
 def test_many_at_a_time(yard: Yard) -> None:
@@ -475,68 +325,3 @@ def test_many_at_a_time(yard: Yard) -> None:
         thread.join()
     assert failures == []
     assert yard.engine.containers(yard.label) == ()
-
-
-@pytest.fixture
-def programs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[str, str], None]]:
-    """A PATH of one's own: `programs(name, script)` puts a program there."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", str(folder))
-    detect._usable.cache_clear()
-
-    def put(name: str, script: str) -> None:
-        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
-        (folder / name).chmod(0o755)
-
-    yield put
-    detect._usable.cache_clear()
-
-
-DOWN = 'echo "Cannot connect to the Docker daemon at unix:///x. Is it running?" >&2; exit 1'
-
-
-def test_no_engine_at_all(programs: Callable[[str, str], None]) -> None:
-    """Without an engine the error says which were looked for, and what to install."""
-    with pytest.raises(EngineDown) as caught:
-        detect.choose()
-    assert caught.value.exit_code == 20
-    assert "docker is not installed" in caught.value.message
-    assert "podman is not installed" in caught.value.message
-    assert "install" in caught.value.hint
-
-
-def test_engine_that_is_down(programs: Callable[[str, str], None]) -> None:
-    """A docker without its daemon is named, with how to start it; a podman is taken instead."""
-    programs("docker", DOWN)
-    with pytest.raises(EngineDown, match="docker is installed but does not answer") as caught:
-        detect.choose("docker")
-    assert "start docker" in caught.value.hint
-    programs("podman", 'echo \'{"Client": {"Version": "5.0.0"}}\'')
-    assert detect.choose("auto").name == "podman"
-
-
-def test_socket_that_may_not_be_opened(programs: Callable[[str, str], None]) -> None:
-    """A docker that this user may not use gets the hint about the group."""
-    programs(
-        "docker",
-        'echo "permission denied while trying to connect to the Docker daemon socket" >&2; exit 1',
-    )
-    with pytest.raises(EngineDown, match="may not use it") as caught:
-        detect.choose("docker")
-    assert "group docker" in caught.value.hint
-
-
-def test_podman_that_calls_itself_docker(programs: Callable[[str, str], None]) -> None:
-    """A `docker` that is Podman is passed over, because Podman needs its own words."""
-    programs("docker", "echo podman version 4.3.1")
-    with pytest.raises(EngineDown, match="another name for podman"):
-        detect.choose("docker")
-
-
-def test_unknown_engine() -> None:
-    """A name that is no engine is a mistake in the call."""
-    with pytest.raises(UsageError):
-        detect.choose("lxc")
