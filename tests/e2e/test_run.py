@@ -166,6 +166,21 @@ def test_a_taken_branch_gets_the_next_name(make_laptop: Callable[..., Laptop], c
     assert new["refs/heads/feature/auto"] == old["refs/heads/feature/auto"]
 
 
+def test_what_cannot_come_along_is_kept_and_named(
+    make_laptop: Callable[..., Laptop], cli: Path
+) -> None:
+    """A file that harvest must leave behind stays in the run's volume, until `drop`."""
+    laptop = make_laptop(cli)
+    laptop.standin.script = steps(bash("ln -s /etc/passwd escape"), write_file("x.txt", "x\n"))
+    assert hand_off(laptop) == 0
+    run = laptop.json("show", "last")
+    assert any(f"plandock-{run['id']}-work" in note for note in run["notes"])
+    assert f"plandock-{run['id']}-work" in laptop.leftovers()
+    assert "escape" not in laptop.repo.git("ls-tree", "--name-only", "feature/auto")
+    laptop.plandock("drop", "last", "--yes")
+    assert laptop.runs() == []
+
+
 def test_stop_harvests_what_was_done(make_laptop: Callable[..., Laptop], cli: Path) -> None:
     """A stopped run ends as stopped, and its files are on the branch."""
     laptop = make_laptop(cli)

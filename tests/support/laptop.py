@@ -59,6 +59,7 @@ class Laptop:
             "PLANDOCK_ENGINE": engine,
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
             "DISABLE_AUTOUPDATER": "1",
+            **{name: os.environ[name] for name in ("DOCKER_HOST",) if name in os.environ},
             **(env or {}),
         }
 

@@ -181,6 +181,7 @@ class Run:
 _INTERNAL = ("handoff_key", "supervisor_pid", "supervisor_started", "settings", "stop_requested")
 _NULLABLE = (
     "reason",
+    "branch",
     "base",
     "snapshot",
     "head",

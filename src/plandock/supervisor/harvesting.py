@@ -29,11 +29,12 @@ def harvest(store: Store, run: Run) -> None:
     engine = detect.choose(run.engine)
     progress = read_progress(paths.run_dir(run.id) / "events.jsonl")
     changes = _outcome(engine, run, progress)
+    names = launch.names_of(run)
     store.note_event(run.id, "step", {"name": "bundle"})
     taken = _take_work(engine, run)
     changes |= {
         "head": taken.head,
-        "branch": taken.branch or run.branch,
+        "branch": taken.branch,  # "" where nothing was committed: then there is none
         "commits": taken.commits,
         "flagged_files": list(taken.flagged),
         "notes": run.notes + progress.notes + list(taken.notes),
@@ -43,6 +44,10 @@ def harvest(store: Store, run: Run) -> None:
         "outcome": progress.closing_words,
         "egress": _egress(engine, run),
     }
+    # Something did not come along: the volume is then its only copy, until `drop`.
+    kept = any("left behind" in note for note in taken.notes)
+    if kept:
+        changes["notes"].append(f"what was left behind is in the volume {names.work}")
     home = _bring_conversation_home(engine, run, progress)
     if home is None:
         changes["box_session_id"] = ""
@@ -50,7 +55,8 @@ def harvest(store: Store, run: Run) -> None:
     target = changes.pop("target")
     store.change(run.id, **changes)
     launch.remove_containers(engine, run)
-    launch.remove_volumes(engine, run)
+    if not kept:
+        launch.remove_volumes(engine, run)
     store.move(run.id, State.HARVESTING, target)
 
 

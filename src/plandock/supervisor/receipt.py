@@ -26,6 +26,9 @@ def receipt_of(run: Run) -> dict[str, Any]:
 
 def payer(run: Run) -> str:
     """Who paid, in a sentence."""
+    if run.upstream and run.billing.source:
+        who = "an API key" if run.billing.source == "api-key" else "your Claude subscription"
+        return f"nobody: a stand-in answered; otherwise {who} would have paid"
     if run.billing.source == "subscription":
         plan = f" ({run.billing.subscription})" if run.billing.subscription else ""
         return f"your Claude subscription{plan}; no API key was used"
