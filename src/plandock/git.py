@@ -33,6 +33,10 @@ SAFE_OPTIONS: tuple[str, ...] = (
 )
 
 
+# The hook asks these questions, and Claude Code lets a call through after a minute (seconds).
+_QUICK_S = 15.0
+
+
 def git(
     directory: str | os.PathLike[str],
     *args: str,
@@ -76,7 +80,7 @@ def top_level(directory: str | os.PathLike[str]) -> Path:
     """
     if not os.path.isdir(directory):
         raise RepositoryError(f"{os.fspath(directory)!r} is not a folder")
-    found = git(directory, "rev-parse", "--show-toplevel", check=False)
+    found = git(directory, "rev-parse", "--show-toplevel", check=False, timeout_s=_QUICK_S)
     top = found.text.rstrip("\n")
     if not found.ok or not top:
         raise RepositoryError(
@@ -90,7 +94,8 @@ def top_level(directory: str | os.PathLike[str]) -> Path:
 
 def head_commit(repo: str | os.PathLike[str]) -> str:
     """The commit that HEAD stands on; raises :class:`RepositoryError` when there is none yet."""
-    found = git(repo, "rev-parse", "--verify", "--quiet", "HEAD^{commit}", check=False)
+    words = ("rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+    found = git(repo, *words, check=False, timeout_s=_QUICK_S)
     if not found.ok:
         raise RepositoryError(
             "the repository has no commit yet",
@@ -101,8 +106,17 @@ def head_commit(repo: str | os.PathLike[str]) -> str:
 
 def identity(repo: str | os.PathLike[str]) -> tuple[str, str]:
     """The user's name and e-mail for commits; raises :class:`RepositoryError` without one."""
-    name = git(repo, "config", "--get", "user.name", check=False).text.strip()
-    mail = git(repo, "config", "--get", "user.email", check=False).text.strip()
+    found = git(
+        repo,
+        "config",
+        "-z",
+        "--get-regexp",
+        r"^user\.(name|email)$",
+        check=False,
+        timeout_s=_QUICK_S,
+    )
+    known = dict(entry.partition("\n")[::2] for entry in names(found.stdout))
+    name, mail = known.get("user.name", "").strip(), known.get("user.email", "").strip()
     if not name or not mail:
         raise RepositoryError(
             "git does not know who you are",

@@ -201,8 +201,11 @@ def test_receipt_json_says_who_paid_and_what_next(plandock, add):
     add("r222", commits=2, upstream="http://127.0.0.1:9")
     data = json.loads(plandock("receipt", "r222", "--json").stdout)
     assert set(data) >= RUN_KEYS
-    assert "subscription (max)" in data["payer"]
+    assert data["payer"].startswith("nobody: a stand-in answered")
     assert data["stand_in"] == "http://127.0.0.1:9"
+    add("r223", commits=2)
+    real = json.loads(plandock("receipt", "r223", "--json").stdout)
+    assert "subscription (max)" in real["payer"]
     assert data["duration_s"] == 60.5
     assert "plandock merge r222" in data["next"]
 
