@@ -40,6 +40,8 @@ def test_accepting_hands_off_and_the_laptop_stays_untouched(
     run = laptop.json("show", "last")
     session = laptop.standin.model_requests[0].session_id
     assert run["session_id"] == session
+    assert run["fresh"] is False  # the same conversation goes on in the box, under its own id
+    assert run["box_session_id"] not in (None, session)
     assert len(laptop.host_requests(session)) == asked
     assert not (laptop.repo.root / LOCAL_EXECUTION_FILE).exists()
     assert laptop.fingerprint() == before

@@ -16,6 +16,7 @@ from typing import Any
 
 from plandock import paths
 
+_UNWRITTEN_S = 2.0
 LARGEST = 512 * 1024 * 1024
 _SESSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{7,127}\Z")
 
@@ -47,7 +48,7 @@ def wait_for_approval(transcript: Path, *, timeout_s: float = 10.0) -> bool:
     The CLI writes that record only after the hook has returned (measured), so whoever copies
     earlier copies an unanswered tool call.
     """
-    end = time.monotonic() + timeout_s
+    start = time.monotonic()
     while True:
         asked: object = None
         answered: set[object] = set()
@@ -59,7 +60,9 @@ def wait_for_approval(transcript: Path, *, timeout_s: float = 10.0) -> bool:
                     answered.add(str(block.get("tool_use_id")))
         if asked is not None and str(asked) in answered:
             return True
-        if time.monotonic() > end:
+        # Some conversations are written only at their end, or not at all (read): not waited for.
+        patience_s = timeout_s if transcript.exists() else min(timeout_s, _UNWRITTEN_S)
+        if time.monotonic() - start > patience_s:
             return False
         time.sleep(0.02)
 

@@ -1,0 +1,78 @@
+"""The CLI's headless output, which comes out of the box and is hostile until checked."""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plandock.claude.stream import Progress
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+KEYS = ("usage", "num_turns", "total_cost_usd", "permission_denials", "rate_limit_info", "errors",
+        "result", "session_id", "event", "code", "status", "is_error")  # fmt: skip
+
+
+def told(*messages: object) -> Progress:
+    """What these messages tell."""
+    progress = Progress()
+    for message in messages:
+        progress.take(json.dumps(message).encode())
+    return progress
+
+
+def test_a_result_without_an_error_is_success() -> None:
+    """Turns, tokens and refused calls come from the result."""
+    progress = told(
+        {
+            "type": "result",
+            "subtype": "success",
+            "is_error": False,
+            "num_turns": 3,
+            "total_cost_usd": 0.5,
+            "usage": {"input_tokens": 1, "cache_read_input_tokens": 2, "output_tokens": 4},
+            "permission_denials": [{"tool_name": "Bash", "tool_input": {"command": "git push"}}],
+        }
+    )
+    assert progress.succeeded
+    assert (progress.turns, progress.usage.output_tokens) == (3, 4)
+    assert progress.denied[0]["tool"] == "Bash"
+
+
+def test_success_with_is_error_is_a_failure() -> None:
+    """`subtype: success` beside `is_error: true` is what a limit looks like (measured)."""
+    assert not told({"type": "result", "subtype": "success", "is_error": True}).succeeded
+
+
+def test_no_result_is_a_failure() -> None:
+    """An exit without a result must not count as done."""
+    assert not told({"type": "system", "subtype": "init"}).succeeded
+
+
+def test_only_a_rejected_limit_counts() -> None:
+    """A healthy run also carries `resetsAt`, with status `allowed` (measured)."""
+    info = {"status": "allowed", "resetsAt": 5}
+    assert told({"type": "rate_limit_event", "rate_limit_info": info}).resets_at == 0
+    info = {"status": "rejected", "resetsAt": 5}
+    assert told({"type": "rate_limit_event", "rate_limit_info": info}).resets_at == 5
+
+
+@given(st.sampled_from(["result", "system", "plandock", "rate_limit_event", "x"]),
+       st.dictionaries(st.sampled_from(KEYS), JSON))  # fmt: skip
+def test_no_message_breaks_the_reader(kind: str, rest: dict[str, object]) -> None:
+    """Whatever types the box sends, reading goes on and the totals are plain numbers."""
+    progress = told({"type": kind, "subtype": "init", **rest})
+    assert isinstance(progress.turns, int)
+    assert isinstance(progress.closing_words, str)
+    assert isinstance(progress.succeeded, bool)
+
+
+@given(st.binary(max_size=200))
+def test_garbage_is_passed_over(line: bytes) -> None:
+    """A line that is no JSON object tells nothing and breaks nothing."""
+    Progress().take(line)
