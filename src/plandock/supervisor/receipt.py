@@ -27,8 +27,10 @@ def receipt_of(run: Run) -> dict[str, Any]:
 def payer(run: Run) -> str:
     """Who paid, in a sentence."""
     if run.upstream and run.billing.source:
-        who = "an API key" if run.billing.source == "api-key" else "your Claude subscription"
-        return f"nobody: a stand-in answered; otherwise {who} would have paid"
+        by_key = run.billing.source == "api-key"
+        who = "an API key" if by_key else "your Claude subscription"
+        end = "" if by_key else "; no API key was used"
+        return f"nobody: a stand-in answered; otherwise {who} would have paid{end}"
     if run.billing.source == "subscription":
         plan = f" ({run.billing.subscription})" if run.billing.subscription else ""
         return f"your Claude subscription{plan}; no API key was used"
