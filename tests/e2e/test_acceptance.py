@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -173,3 +174,26 @@ def test_cleared_context_hands_off_once(
     assert len(laptop.runs()) == 1
     assert laptop.fingerprint() == before
     assert "Goodbye" in laptop.repo.git("show", "feature/auto:src/farewell.py")
+
+
+def test_bypass_is_an_acceptance_too_and_its_session_can_be_handed_off_again(
+    make_laptop: Callable[..., Laptop], claude_cli: Path, tmux: Tmux
+) -> None:
+    """`switch to bypass permissions` hands off, wired in the local scope; `run --session` again."""
+    # The CLI refuses bypass to root unless it believes to be in a sandbox (facts, section 3).
+    laptop = make_laptop(claude_cli, env={"IS_SANDBOX": "1"})
+    (laptop.config / "settings.json").write_text('{"skipDangerousModePermissionPrompt": true}')
+    laptop.plandock("init", "--scope", "local")
+    laptop.plan(tmux, "Plan it please", "--allow-dangerously-skip-permissions")
+    assert re.search("bypass permissions", tmux.screen(), re.IGNORECASE)
+    tmux.send("1")
+    tmux.wait_for(r"handed off as r\w+", 20)
+    laptop.plandock("wait", "last", "--timeout", "120")
+    run = laptop.json("show", "last")
+    assert (run["permission_mode"], run["state"]) == ("bypassPermissions", "done")
+    assert not (laptop.repo.root / LOCAL_EXECUTION_FILE).exists()
+    laptop.plandock("run", "--session", run["session_id"], "--wait")
+    again = laptop.json("show", "last")
+    assert again["id"] != run["id"]
+    assert again["fresh"] is False
+    assert again["branch"] == "feature/auto-2"
