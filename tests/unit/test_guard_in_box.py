@@ -1,0 +1,91 @@
+"""The billing guard in the box: who may pay, and the gate that holds requests until it is known.
+
+The steward and its relay are loaded as they lie in the image, from their files.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import plandock
+
+INSIDE = Path(plandock.__file__).parent / "box" / "inside"
+LOGIN = {"loggedIn": True, "authMethod": "claude.ai", "apiProvider": "firstParty"}
+
+
+@pytest.fixture
+def steward(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The steward's module, loaded by its path."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    spec = importlib.util.spec_from_file_location("steward_of_the_box", INSIDE / "steward.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield module
+    sys.modules.pop("relay", None)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        None,
+        [],
+        {},
+        {**LOGIN, "loggedIn": False},
+        {**LOGIN, "loggedIn": "yes"},
+        {**LOGIN, "authMethod": "api_key"},
+        {**LOGIN, "authMethod": "api_key_helper"},
+        {**LOGIN, "apiProvider": "bedrock"},
+        {**LOGIN, "apiKeySource": "ANTHROPIC_API_KEY"},
+    ],
+)
+def test_a_status_that_is_not_plainly_the_login_starts_nothing(
+    steward: ModuleType, told: Any
+) -> None:
+    """What cannot be understood counts as per-token billing; the login itself is let through."""
+    assert not steward.pays_as_wished(told, "subscription")
+    assert steward.pays_as_wished(LOGIN, "subscription")
+
+
+@pytest.mark.parametrize("source", ["ANTHROPIC_API_KEY", "apiKeyHelper", "", None, "None"])
+def test_an_init_message_with_a_keys_source_ends_the_run(
+    steward: ModuleType, source: str | None
+) -> None:
+    """Only `apiKeySource: none` lets a subscription's run go on."""
+    assert not steward.says_as_wished({"apiKeySource": source}, "subscription")
+    assert not steward.says_as_wished({}, "subscription")
+    assert steward.says_as_wished({"apiKeySource": "none"}, "subscription")
+
+
+def test_a_shut_gate_holds_a_request_back_until_it_opens(steward: ModuleType) -> None:
+    """No byte reaches the gateway's socket while the gate is shut, and all of them afterwards."""
+    relay = steward.relay_module.Relay()
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as gateway:
+        place = f"{folder}/proxy.sock"
+        gateway.bind(place)
+        gateway.listen()
+        relay.listen(port, place)
+        relay.gate.clear()
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"POST /v1/messages")
+            carried, _ = gateway.accept()
+            with carried:
+                carried.settimeout(0.5)
+                with pytest.raises(TimeoutError):
+                    carried.recv(100)
+                threading.Timer(0.1, relay.gate.set).start()
+                carried.settimeout(5)
+                assert carried.recv(100) == b"POST /v1/messages"
