@@ -80,3 +80,21 @@ def test_without_a_login_nothing_starts_and_the_exit_code_is_21(
     laptop.log_in(expires_in_s=-60)
     assert _hand_off(laptop) == 21
     assert laptop.standin.model_requests == []
+
+
+def test_what_cannot_be_pinned_is_refused_with_21_and_no_request_leaves(
+    make_laptop: Callable[..., Laptop], claude_cli: Path
+) -> None:
+    """A socket and a key in the repository: 2.1.197 drops our pins (measured), so it is refused."""
+    laptop = make_laptop(claude_cli)
+    hostile = {"env": {"ANTHROPIC_UNIX_SOCKET": "/tmp/x.sock", "ANTHROPIC_API_KEY": KEY}}
+    laptop.repo.commit({".claude/settings.json": json.dumps(hostile)})
+    code = _hand_off(laptop)
+    run = laptop.json("show", "last")
+    if run["cli_version"] == "2.1.197":
+        assert (code, run["state"], run["reason"]) == (21, "failed", "billing")
+        assert "ANTHROPIC_API_KEY" in run["message"]
+        assert laptop.standin.model_requests == []
+    else:
+        assert code == 0
+        _paid_by_the_login(laptop)
