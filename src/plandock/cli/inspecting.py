@@ -14,7 +14,6 @@ from plandock.claude.redact import redact
 from plandock.cli.common import json_option, print_json, run_argument
 from plandock.errors import PlandockError
 from plandock.printable import one_line, printable
-from plandock.runs.model import Run
 from plandock.runs.store import Store
 from plandock.settings import show as settings_show
 from plandock.supervisor import receipt as receipts
@@ -179,11 +178,6 @@ def config(as_json: bool) -> None:
         click.echo(printable(f"{data['key']:<14} {value:<32} {data['origin']}"))
     for refused in loaded.refused:
         click.echo(printable(f"ignored: {refused.key} in {refused.where}: {refused.why}"), err=True)
-
-
-def short(run: Run) -> str:
-    """A run in one line."""
-    return printable(f"{run.id} {run.state} {run.branch} {run.plan_title}")
 
 
 COMMANDS = (ps, show, receipt, logs, config)

@@ -146,9 +146,8 @@ class Run:
     settings: dict[str, Any] = field(default_factory=dict)  # frozen at hand-off
     handoff_key: str = ""
     supervisor_pid: int = 0
-    supervisor_started: str = ""  # kernel start time, so that a reused pid is not taken for it
+    supervisor_started: str = ""  # when that process took the run over
     step: str = ""  # the last step the supervisor began
-    volumes: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """The contract's JSON object; empty times and names are ``null``."""
