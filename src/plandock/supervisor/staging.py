@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import time
 import uuid
 from pathlib import Path
 from typing import Any
 
-from plandock import git, paths
+from plandock import git
 from plandock.box import image as box_image
 from plandock.box import launch
 from plandock.claude import binary, conversation, credentials
-from plandock.claude.billing import neutral_settings
 from plandock.claude.redact import register
 from plandock.engines import detect
 from plandock.engines.protocol import Engine
@@ -22,14 +20,10 @@ from plandock.errors import PlandockError
 from plandock.runs.model import Run, State, utc_now
 from plandock.runs.store import Store
 from plandock.settings.keys import Settings
+from plandock.supervisor.order import start_order
 from plandock.workspace.snapshot import take_snapshot
 from plandock.workspace.stage import Wish
 from plandock.workspace.stage import stage as stage_workspace
-
-# `plan` and question tools wait for a person, of whom there is none in a box; the push rule is a
-# courtesy to the model, what holds is that there is nowhere to push to (facts, section 6).
-DISALLOWED = ("Bash(git push:*)", "EnterPlanMode", "ExitPlanMode", "AskUserQuestion")
-_A_YEAR_S = 365 * 24 * 3600.0
 
 
 def stage(store: Store, run: Run) -> None:
@@ -87,7 +81,7 @@ def stage(store: Store, run: Run) -> None:
     engine.create(box)
     engine.start(box.name)
     gateway.join()
-    launch.tell(engine, run, _order(run, settings, login, (name, mail)))
+    launch.tell(engine, run, start_order(run, settings, login, (name, mail)))
     store.move(run.id, State.STAGING, State.RUNNING, step="agent")
 
 
@@ -149,62 +143,3 @@ def _conversation(run: Run) -> conversation.Conversation | None:
     if run.trigger == "accepted":
         conversation.wait_for_approval(transcript)
     return conversation.collect(transcript, cwd=run.cwd)
-
-
-def _order(
-    run: Run, settings: Settings, login: credentials.Login, who: tuple[str, str]
-) -> dict[str, Any]:
-    """What the steward is told; the only message that carries the login."""
-    secrets = login.box_secrets()
-    if "oauth_token" in secrets:
-        # As a file the token can be renewed while the run goes on, and no variable of the
-        # repository's settings goes before it (measured with both versions).
-        held = {
-            "accessToken": secrets["oauth_token"],
-            "expiresAt": int((time.time() + _A_YEAR_S) * 1000),
-            "scopes": ["user:inference"],
-        }
-        secrets = {"credentials": {"claudeAiOauth": held}}
-    upstream = "http://127.0.0.1:3129" if run.upstream else f"https://{launch.API_HOST}"
-    kind = "api-key" if login.kind == "api-key" else "file"
-    fixed = neutral_settings(base_url=upstream, kind=kind)
-    if kind == "api-key":
-        fixed["env"]["ANTHROPIC_API_KEY"] = secrets["api_key"]
-    arguments = ["-p", "--input-format", "stream-json", "--output-format", "stream-json"]
-    arguments += ["--verbose", "--dangerously-skip-permissions"]
-    arguments += ["--max-turns", str(settings.max_turns)]
-    if not run.fresh:
-        arguments += ["--resume", Path(run.transcript).stem, "--fork-session"]
-    arguments += ["--session-id", run.box_session_id]
-    if run.model:
-        arguments += ["--model", run.model]
-    arguments += ["--disallowedTools", *DISALLOWED]
-    return {
-        "op": "start",
-        **secrets,
-        "settings": fixed,
-        "billing": settings.billing,
-        "stand_in": bool(run.upstream),
-        "cwd": run.cwd,
-        "name": who[0],
-        "email": who[1],
-        "setup": settings.setup,
-        "arguments": arguments,
-        "prompt": prompt(run),
-    }
-
-
-def prompt(run: Run) -> str:
-    """What the agent is told: the plan where it does not know it, and what the box is like."""
-    told = (
-        f"You now run headless in a sealed container, on a copy of the repository at {run.repo}, "
-        f"on the branch {run.branch}. Carry out the approved plan completely, without asking. "
-        "Commit your work on this branch in sensible steps; the commits are collected when you "
-        "end. There is no remote and no network except the model's own API: do not push, and do "
-        "not retry what needs the network. Finish with a short summary of what you did and what "
-        "is left."
-    )
-    if not run.fresh:
-        return f"Proceed with the approved plan.\n\n{told}"
-    plan = (paths.run_dir(run.id) / "plan.md").read_text("utf-8")
-    return f"Implement the following plan:\n\n{plan}\n\n{told}"
