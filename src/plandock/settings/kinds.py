@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from plandock.settings import hosts
+
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -177,18 +179,16 @@ def _script(value: object) -> str:
     return value
 
 
-_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
-_HOST = re.compile(rf"(\*\.)?({_LABEL}\.)+(?=[a-z0-9-]*[a-z])({_LABEL})")
 _PRESET = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 
 
-def _host(text: str) -> bool:
-    # A name whose last part is a number is an address literal; `*.com` would be half the world.
-    # `localhost` has no dot and would pass for a preset, so it is named.
-    name = text.lower()
-    if name == "localhost" or name.endswith(".localhost"):
-        return False
-    return len(name) <= 253 and bool(_PRESET.fullmatch(name) or _HOST.fullmatch(name))
+def _hosts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, (list, tuple)) or len(value) > 256:
+        raise ValueError
+    for one in value:
+        if why := hosts.complaint(_text(one)):
+            raise ValueError(f"{_HOSTS}; {excerpt(one)} is none ({why})")
+    return tuple(dict.fromkeys(one.lower() for one in value))
 
 
 def _inside(text: str) -> bool:
@@ -220,7 +220,8 @@ WEB_ADDRESS = _matching(
 )
 SWITCH = Kind("true or false", _switch, _switch_from_text)
 SCRIPT = Kind("a shell command, up to 64 KiB", _script)
-HOSTS = _list_of(_host, "a list of host names or presets (no addresses, no ports)")
+_HOSTS = "a list of host names or presets (no addresses, no ports)"
+HOSTS = Kind(_HOSTS, _hosts, _list_from_text)
 CARRIED = _list_of(_inside, "a list of paths inside the repository")
 CACHES = _list_of(_cache, "a list of presets or absolute folders in the box")
 WORDS = _list_of(_any_word, "a list: a program and its arguments")

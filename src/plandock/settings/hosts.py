@@ -1,0 +1,127 @@
+"""What may stand in `egress`: names of hosts, and presets whose hosts the user's clients name.
+
+Standard library only: the hook imports this.
+"""
+
+from __future__ import annotations
+
+import re
+
+PRESETS = ("npm", "pypi", "crates", "go", "debian")
+
+# What people call them.
+_ALIASES = {
+    "npm": ("node", "nodejs", "npmjs", "npx", "pnpm", "yarn", "javascript"),
+    "pypi": ("pip", "python", "uv", "poetry"),
+    "crates": ("cargo", "rust", "crates-io"),
+    "go": ("golang", "goproxy"),
+    "debian": ("apt", "apt-get", "deb", "dpkg", "ubuntu"),
+}
+_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+# A name whose last part is a number is an address literal.
+_NAME = re.compile(rf"({_LABEL}\.)+(?=[a-z0-9-]*[a-z])({_LABEL})")
+# Below a country's own suffix: `*.co.uk` would be a whole country's companies.
+_SECOND_LEVEL = frozenset(
+    [
+        "ac",
+        "co",
+        "com",
+        "edu",
+        "gen",
+        "go",
+        "gob",
+        "gouv",
+        "gov",
+        "gv",
+        "id",
+        "ltd",
+        "me",
+        "mil",
+        "ne",
+        "net",
+        "nhs",
+        "nom",
+        "or",
+        "org",
+        "plc",
+        "sch",
+        "web",
+    ]
+)
+# Suffixes below which anybody at all may have a name (publicsuffix.org, private section): who
+# allows one of these with a wildcard has allowed every visitor's server.
+_ANYBODYS = frozenset(
+    [
+        "amazonaws.com",
+        "appspot.com",
+        "azurewebsites.net",
+        "blogspot.com",
+        "cloudfront.net",
+        "firebaseapp.com",
+        "fly.dev",
+        "github.io",
+        "githubusercontent.com",
+        "gitlab.io",
+        "herokuapp.com",
+        "netlify.app",
+        "ngrok.app",
+        "ngrok.io",
+        "onrender.com",
+        "pages.dev",
+        "run.app",
+        "vercel.app",
+        "web.app",
+        "workers.dev",
+    ]
+)
+
+
+def is_host_name(text: str) -> bool:
+    """Whether this is a full host name: lower case, with a dot, no address, no wildcard."""
+    return (
+        len(text) <= 253 and bool(_NAME.fullmatch(text)) and text.rpartition(".")[2] != "localhost"
+    )
+
+
+def complaint(text: str) -> str:
+    """What is wrong with one entry of `egress`; empty where nothing is."""
+    name = text.lower()
+    if name in PRESETS or is_host_name(name):
+        return ""
+    if name == "localhost" or name.endswith(".localhost"):
+        return "this machine itself is never reachable"
+    if "*" in name:
+        return _wildcard(name)
+    if "://" in name or "/" in name:
+        return "write the host's name alone, without https:// and path"
+    if re.fullmatch(r"\[?[0-9a-f:]*:[0-9a-f:]*:[0-9a-f:.]*\]?|[0-9.]+", name):
+        return "an address cannot be allowed, write the host's name"
+    if re.search(r":\d*$", name):
+        return "write the name without a port, only 443 is open"
+    if "." not in name:
+        return f"a word without a dot is a preset: {', '.join(PRESETS)}{_suggestion(name)}"
+    return "not the name of a host"
+
+
+def _wildcard(name: str) -> str:
+    base = name.removeprefix("*.")
+    if name == "*" or not name.startswith("*.") or "*" in base:
+        return "a wildcard stands only before a domain, such as *.example.com"
+    if "." not in base:
+        return "a wildcard needs two names after it, such as *.example.com"
+    if not is_host_name(base):
+        return "not the name of a host"
+    second, _, last = base.rpartition(".")
+    if base in _ANYBODYS or (len(last) == 2 and second in _SECOND_LEVEL):
+        return f"anybody can have a name below {base}"
+    return ""
+
+
+def _suggestion(name: str) -> str:
+    import difflib  # only where something is wrong
+
+    for preset, others in _ALIASES.items():
+        if name in others:
+            return f" (did you mean {preset}?)"
+    near = difflib.get_close_matches(name[:64], PRESETS, 1, 0.6)
+    return f" (did you mean {near[0]}?)" if near else ""
