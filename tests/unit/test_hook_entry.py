@@ -137,13 +137,25 @@ def test_a_subagents_plan_is_no_acceptance(world):
     assert world.runs() == []
 
 
+IN_A_BOX = """\
+import sys
+sys.path.insert(0, sys.argv[1])
+from plandock.hook import entry
+entry._BOX_FILE = sys.argv[2]
+sys.exit(entry.main())
+"""
+
+
 def test_nothing_happens_inside_a_box(world):
-    """In a box the hook neither hands off nor refuses."""
+    """Where the box image's own file lies the hook neither hands off nor refuses."""
     world.accept()
-    world.env["PLANDOCK_BOX"] = "1"
-    assert world.accept(tool_use_id="toolu_other").silent
-    assert world.call(world.payload(NEW, "auto", "PreToolUse-Write-auto")).silent
+    argv = [sys.executable, "-I", "-S", "-c", IN_A_BOX, str(world.package.parent)]
+    accepted = world.payload(NEW, "auto", ACCEPTED, tool_use_id="toolu_other")
+    call = world.payload(NEW, "auto", "PreToolUse-Write-auto")
+    assert world.call(accepted, [*argv, __file__]).silent
+    assert world.call(call, [*argv, __file__]).silent
     assert len(world.runs()) == 1
+    assert world.call(call, [*argv, "/nowhere"]).code == 2  # the control: outside, it refuses
 
 
 def test_a_mode_that_the_user_took_out_goes_on_locally(world):

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plandock import paths
 from plandock.errors import SettingsError
 from plandock.hook import settings_file, wiring
-from plandock.hook.launcher import HOOKS
+from plandock.hook.launcher import HOOKS, Hook, hooks
 from plandock.hook.settings_file import init_scope, uninit_scope, wired
 from plandock.hook.wiring import complete, merge, unmerge
 
@@ -296,7 +297,7 @@ def test_mode_link_and_bytes_survive(tmp_path: Path, config: Path) -> None:
     (config / "settings.json").symlink_to(real)
     assert init_scope("user", config_dir=config, repo=None).changed
     assert (config / "settings.json").is_symlink()
-    assert complete(real.read_bytes().decode())
+    assert complete(real.read_bytes().decode(), hooks(paths.state_dir()))
     assert stat.S_IMODE(real.stat().st_mode) == 0o640
     assert uninit_scope("user", config_dir=config, repo=None).changed
     assert real.read_bytes() == b'\xef\xbb\xbf{\r\n\t"model": "opus"\r\n}'
@@ -384,11 +385,11 @@ def test_a_change_by_somebody_else_is_not_lost(
     real = wiring.merge
     calls: list[str | None] = []
 
-    def slow(text: str | None) -> str:
+    def slow(text: str | None, hooks: tuple[Hook, ...]) -> str:
         if not calls:
             path.write_text('{"a": 2}')
         calls.append(text)
-        return real(text)
+        return real(text, hooks)
 
     monkeypatch.setattr(wiring, "merge", slow)
     init_scope("user", config_dir=config, repo=None)

@@ -24,18 +24,26 @@ from plandock.hook.decide import Act, Decision, Recorded, decide
 from plandock.hook.payload import Event
 
 _WAYS = ("acceptEdits", "auto", "bypassPermissions")
+# A latch of these kinds may become a hand-off by the next call.
+_UNDECIDED = ("cleared", "handing-off")
 # A SessionStart belongs to a clearing at most this long before it (seconds).
 _CLEARING_S = 120.0
+# Only a box's image has it.  Not a variable: a repository's settings could set that on the host.
+_BOX_FILE = "/opt/plandock/steward.py"
 
 
 def main() -> int:
     """Read the payload from standard input, act, answer; returns the exit code."""
     try:
+        frozen = _frozen_words(sys.argv[1:])
+        if "XDG_STATE_HOME" in frozen:
+            # Where marks and runs are is told by the launcher, never by a repository's settings.
+            os.environ["XDG_STATE_HOME"] = frozen["XDG_STATE_HOME"]
         raw = sys.stdin.buffer.read(payload.LARGEST_PAYLOAD + 1)
         event = payload.parse(raw)
         if event is None or in_box():
             return 0
-        return _act(event)
+        return _act(event, frozen)
     except Exception as error:
         # An exception is no reason to hold up a tool call that has nothing to do with us; where
         # an acceptance was at stake, `_hand_off` has answered already.
@@ -45,11 +53,18 @@ def main() -> int:
 
 def in_box() -> bool:
     """Whether this is a plandock box, where the hook must do nothing."""
-    return bool(os.environ.get("PLANDOCK_BOX")) or os.path.exists("/opt/plandock/steward.py")
+    return os.path.exists(_BOX_FILE)
 
 
-def _act(event: Event) -> int:
+def _frozen_words(words: list[str]) -> dict[str, str]:
+    """What the launcher says that the user's own environment was: ``NAME=value`` words."""
+    return {n: v for n, is_pair, v in (w.partition("=") for w in words) if is_pair and v}
+
+
+def _act(event: Event, frozen: Mapping[str, str] | None = None) -> int:
     recorded = _recorded(event)
+    if event.name == "PostToolUse" or (recorded.latch or {}).get("kind") in _UNDECIDED:
+        _take_back(event, frozen or {})
     # The user's wish matters only where an acceptance may be at hand; the settings are read then.
     asked = event.name == "PostToolUse" or (recorded.latch or {}).get("kind") == "cleared"
     modes = _on_accept(event) if asked else frozenset(_WAYS)
@@ -78,6 +93,17 @@ def _act(event: Event) -> int:
     elif decision.act is Act.LIFT:
         _lift(event, recorded)
     return 0
+
+
+def _take_back(event: Event, frozen: Mapping[str, str]) -> None:
+    """Before any program is started: no variable stays that the repository's settings name."""
+    from plandock.settings.project import take_back
+
+    try:
+        take_back(os.environ, event.cwd, frozen)
+    except Exception as error:
+        # The hand-off goes on; the supervisor's own environment is built from an allowlist.
+        _log(error)
 
 
 def _recorded(event: Event) -> Recorded:

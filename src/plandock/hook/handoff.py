@@ -17,11 +17,25 @@ from plandock.hook.payload import LARGEST_PLAN, clean_plan
 from plandock.printable import one_line
 from plandock.runs.model import Run, RunId, State, new_run_id, utc_now, utc_time
 from plandock.runs.store import Store
+from plandock.settings import project
 from plandock.settings.environment import trusted, upstream
 from plandock.workspace import branch
 
-# What a supervisor may see of the caller's environment beside the cleaned rest.
-_KEPT = ("CLAUDE_CONFIG_DIR",)
+# All that a supervisor gets of the caller's environment (git and the engine's client through
+# it): where things are, the engine, the way to a registry, the language and the desktop.
+_PASSED = frozenset(
+    {
+        "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR", "TERM",
+        "CLAUDE_CONFIG_DIR", "CONTAINER_HOST", "CONTAINER_SSHKEY", "SSH_AUTH_SOCK",
+        "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE",
+        "LD_LIBRARY_PATH", "DBUS_SESSION_BUS_ADDRESS", "DISPLAY", "WAYLAND_DISPLAY",
+        "GOPROXY", "GOPATH", "GOENV", "GOSUMDB", "GOFLAGS", "RUSTUP_HOME",
+    }
+)  # fmt: skip
+_PASSED_PREFIXES = (
+    "LC_", "XDG_", "DOCKER_", "CONTAINERS_", "BUILDKIT_", "NPM_CONFIG_", "PIP_", "UV_", "CARGO_",
+    "__CF_USER_TEXT_ENCODING", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY",
+)  # fmt: skip
 
 # A run that is still queued this long after its hand-off may have no supervisor (seconds).
 _STARTED_BY_THEN_S = 2.0
@@ -66,6 +80,8 @@ def hand_off(
     title = plan_title(plan)
     notes = [f"kept out of the box: {name}" for name in preflight.kept_out(os.environ)]
     notes += [f"{r.key} in {r.where} was ignored: {r.why}" for r in chosen.refused]
+    asked = project.asks(project.folders_of(cwd, os.environ))
+    notes += [one_line(str(a), limit=400) for a in asked if a.grave]
     with Store() as store:
         run_id = _reserve(store)
         run = Run(
@@ -148,12 +164,14 @@ def start_supervisor(
 ) -> int:
     """Start the run's supervisor, detached; returns its pid.  A second one ends by itself.
 
-    Of the ``PLANDOCK_*`` variables it gets those of ``environ`` (default: this process's).
+    Its environment is built from an allowlist; of the ``PLANDOCK_*`` variables it gets those of
+    ``environ`` (default: this process's).
     """
     environ = os.environ if environ is None else environ
-    ours = [n for n in environ if n.startswith("PLANDOCK_")]
-    env = proc.clean_environment(keep=(*_KEPT, *ours))
-    env = {n: v for n, v in env.items() if not n.startswith("PLANDOCK_") or n in ours}
+    ours = {n: v for n, v in environ.items() if n.startswith("PLANDOCK_")}
+    env = proc.clean_environment(keep=_PASSED)
+    env = {n: v for n, v in env.items() if n in _PASSED or n.upper().startswith(_PASSED_PREFIXES)}
+    env |= ours
     chosen_key = os.environ.get("ANTHROPIC_API_KEY", "")
     if chosen_key and billing == "api-key":
         env["ANTHROPIC_API_KEY"] = chosen_key

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from plandock import proc
+from plandock import paths, proc
 from plandock.errors import SettingsError
 from plandock.hook import wiring
 from plandock.hook.json_text import parse
+from plandock.hook.launcher import HOOKS, Hook, hooks
 from plandock.settings.files import read_bounded
 
 Scope = Literal["user", "project", "local"]
@@ -66,7 +67,7 @@ def init_scope(scope: Scope, *, config_dir: Path, repo: Path | None) -> Change:
     """
     path = settings_path(scope, config_dir=config_dir, repo=repo)
     target = _target(scope, path, repo)
-    before, after = _edit(path, target, wiring.merge)
+    before, after = _edit(path, target, lambda text: wiring.merge(text, _hooks_of(scope)))
     note = _advice(path, repo) if scope == "local" and repo is not None else ""
     return Change(path, before != after, created=before is None, note=note)
 
@@ -99,10 +100,15 @@ def wired(config_dir: Path, repo: Path | None) -> list[Wired]:
             wiring.check(text)
             disabled = bool(parse(text).get("disableAllHooks"))
             if wiring.mentioned(text):
-                found.append(Wired(scope, path, wiring.complete(text), disabled))
+                found.append(Wired(scope, path, wiring.complete(text, _hooks_of(scope)), disabled))
         except SettingsError as error:
             found.append(Wired(scope, path, complete=False, problem=error.message))
     return found
+
+
+def _hooks_of(scope: Scope) -> tuple[Hook, ...]:
+    """A shared file's commands fit every machine; in one user's own the state folder is frozen."""
+    return HOOKS if scope == "project" else hooks(paths.state_dir())
 
 
 def _target(scope: Scope, path: Path, repo: Path | None) -> Path:

@@ -38,29 +38,29 @@ class _Entry:
         return box.parts[index].value_start
 
 
-def merge(text: str | None) -> str:
-    """The settings text with every one of :data:`HOOKS` in it; ``None`` is an absent file.
+def merge(text: str | None, hooks: tuple[Hook, ...] = HOOKS) -> str:
+    """The settings text with every one of ``hooks`` in it; ``None`` is an absent file.
 
     Changes nothing else, not a byte; entries of ours that are there already stay where they are
     and are brought up to date.  Raises :class:`SettingsError` (with line and column, but no file
     name) for anything but plain JSON of the shape that Claude Code reads.
     """
     if text is None:
-        return _with_missing("{}", frozenset()) + "\n"
+        return _with_missing("{}", frozenset(), hooks) + "\n"
     body = 1 if text.startswith("\ufeff") else 0
     if not text[body:].strip(" \t\r\n"):
-        return text[:body] + _with_missing("{}", frozenset({"blank"})) + text[body:]
+        return text[:body] + _with_missing("{}", frozenset({"blank"}), hooks) + text[body:]
     check(text)
     before = _others(parse(text))
     result = text
-    while (changed := _upgraded(result)) != result:
+    while (changed := _upgraded(result, hooks)) != result:
         result = changed
     entries = list(_entries(result))
     notes = frozenset(n for e in entries for n in e.notes if not n.startswith("event"))
-    result = _with_missing(result, notes if entries else _notes_of_root(result))
-    while surplus := _surplus(result):
+    result = _with_missing(result, notes if entries else _notes_of_root(result), hooks)
+    while surplus := _surplus(result, hooks):
         result = _without(result, surplus) or result
-    if _others(parse(result)) != before or not complete(result):
+    if _others(parse(result)) != before or not complete(result, hooks):
         raise SettingsError("the hooks cannot be put in safely", hint="put them in by hand")
     return result
 
@@ -85,12 +85,12 @@ def unmerge(text: str) -> str | None:
     return text
 
 
-def complete(text: str) -> bool:
+def complete(text: str, hooks: tuple[Hook, ...] = HOOKS) -> bool:
     """Whether each of our hooks stands in the text once, as this version writes it."""
     found = list(_entries(text))
     places = sorted(str((entry.event, entry.matcher)) for entry in found)
-    return all(map(_is_current, found)) and places == sorted(
-        str((hook.event, hook.matcher)) for hook in HOOKS
+    return all(_is_current(entry, hooks) for entry in found) and places == sorted(
+        str((hook.event, hook.matcher)) for hook in hooks
     )
 
 
@@ -110,15 +110,15 @@ def _written(hook: Hook, notes: frozenset[str]) -> dict[str, Any]:
     return {"type": "command", "command": command, "timeout": hook.timeout_s}
 
 
-def _is_current(entry: _Entry) -> bool:
-    wanted = _wanted(entry)
+def _is_current(entry: _Entry, hooks: tuple[Hook, ...]) -> bool:
+    wanted = _wanted(entry, hooks)
     return wanted is not None and all(
         entry.value.get(name) == value for name, value in wanted.items()
     )
 
 
-def _wanted(entry: _Entry) -> dict[str, Any] | None:
-    for hook in HOOKS:
+def _wanted(entry: _Entry, hooks: tuple[Hook, ...]) -> dict[str, Any] | None:
+    for hook in hooks:
         if (hook.event, hook.matcher) == (entry.event, entry.matcher):
             return _written(hook, entry.notes)
     return None
@@ -157,10 +157,10 @@ def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _upgraded(text: str) -> str:
+def _upgraded(text: str, hooks: tuple[Hook, ...]) -> str:
     """The text with the first value put right that is not; the same text when all are."""
     for entry in _entries(text):
-        for name, value in (_wanted(entry) or {}).items():
+        for name, value in (_wanted(entry, hooks) or {}).items():
             if entry.value.get(name) == value:
                 continue
             box = container(text, entry.object_start)
@@ -172,22 +172,22 @@ def _upgraded(text: str) -> str:
     return text
 
 
-def _surplus(text: str) -> _Entry | None:
+def _surplus(text: str, hooks: tuple[Hook, ...]) -> _Entry | None:
     """The last entry that is obsolete, or stands there a second time."""
     surplus = None
     seen = set()
     for entry in _entries(text):
-        if _wanted(entry) is None or (entry.event, entry.matcher) in seen:
+        if _wanted(entry, hooks) is None or (entry.event, entry.matcher) in seen:
             surplus = entry
         seen.add((entry.event, entry.matcher))
     return surplus
 
 
-def _with_missing(text: str, notes: frozenset[str]) -> str:
+def _with_missing(text: str, notes: frozenset[str], ours: tuple[Hook, ...]) -> str:
     """The text with the hooks added that it lacks, event by event."""
     have = {(e.event, e.matcher) for e in _entries(text)}
     missing: dict[str, list[Hook]] = {}
-    for hook in HOOKS:
+    for hook in ours:
         if (hook.event, hook.matcher) not in have:
             missing.setdefault(hook.event, []).append(hook)
     if missing and container(text, start_of(text)).named("hooks") is None:

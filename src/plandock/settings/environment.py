@@ -26,32 +26,17 @@ def variable(key: str) -> str:
 def from_repository(environ: Mapping[str, str], repo: Path | None) -> dict[str, Path]:
     """The ``PLANDOCK_*`` variables in ``environ`` that a settings file of the project names.
 
-    Looks in the repository's top folder and in ``$CLAUDE_PROJECT_DIR``.  A file that cannot be
-    read as JSON sets nothing in Claude Code either, and is passed over.
+    Looks from ``repo`` and from ``$CLAUDE_PROJECT_DIR`` up to the repository's top.  A file that
+    cannot be read whole may name any of them: then all count as the repository's.
     """
-    names = {name for name in environ if name.startswith(PREFIX)}
-    folders = [repo] if repo else []
-    if environ.get("CLAUDE_PROJECT_DIR"):
-        folders.append(Path(environ["CLAUDE_PROJECT_DIR"]))
-    if not names or not folders:
+    ours = {name: value for name, value in environ.items() if name.startswith(PREFIX)}
+    place = environ.get("CLAUDE_PROJECT_DIR", "")
+    if not ours or not (repo or place):
         return {}
-    import json
+    from plandock.settings import project
 
-    from plandock.settings.files import read_bounded
-
-    found: dict[str, Path] = {}
-    for folder in dict.fromkeys(folders):
-        for file in ("settings.json", "settings.local.json"):
-            path = folder / ".claude" / file
-            try:
-                data = read_bounded(path, most=8 << 20, follow=True)
-                parsed = json.loads(data.decode("utf-8-sig")) if data else None
-            except (SettingsError, ValueError, RecursionError):
-                continue
-            block = parsed.get("env") if isinstance(parsed, dict) else None
-            if isinstance(block, dict):
-                found.update((name, path) for name in names & set(block))
-    return found
+    named = project.read(project.folders_of(repo or place, environ)).names(ours)
+    return {name: path for name, path in named.items() if name in ours}
 
 
 def trusted(environ: Mapping[str, str], repo: Path | None) -> dict[str, str]:

@@ -1,0 +1,215 @@
+"""What a repository asks for in the files that Claude Code reads: its word, never the user's.
+
+Claude Code lays the ``env`` block of a project's ``.claude/settings.json`` over the environment
+of every hook, ours included.  So a variable that such a block names says nothing about the user
+any more, whatever its value is: it is put back to what ``init`` froze, or dropped.  A file that
+cannot be read whole may name any of them, and counts as if it did.
+
+Standard library only: the hook imports this, but not on its ordinary path.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from plandock.errors import SettingsError
+from plandock.settings.files import read_bounded
+
+FILES = ("settings.json", "settings.local.json")
+# What `init` remembers of the user's environment, to put back; none of it is a secret.
+FROZEN = (
+    "PATH", "HOME", "TMPDIR", "CLAUDE_CONFIG_DIR",
+    "XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR",
+    "DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "CONTAINER_HOST",
+)  # fmt: skip
+_LARGEST = 8 << 20
+_DEEPEST = 64
+_MOST_NAMES = 12
+
+# Variables that decide which program runs, whom it talks to, as whom, or where it keeps things.
+_SENSITIVE = re.compile(
+    r"(?:PATH|HOME|TMPDIR|TMP|TEMP|SHELL|IFS|ENV|BASH_ENV|CDPATH|PS4|PROMPT_COMMAND|OPENSSL_CONF"
+    r"|(?:XDG|PYTHON|LD|DYLD|GIT|DOCKER|CONTAINERS?|PODMAN|BUILDKIT|CLAUDE|CLAUDECODE|ANTHROPIC"
+    r"|PLANDOCK|AWS|GOOGLE|AZURE|VERTEX|SSL|REQUESTS_CA|CURL_CA|NODE|NPM_CONFIG|PIP|UV|CARGO"
+    r"|GO|SSH|GLIBC|MALLOC|GCONV|BASH_FUNC|DBUS)_?[A-Z0-9_%/:.-]*"
+    r"|(?:HTTPS?|ALL|NO|FTP)_PROXY|.*_(?:API_KEY|TOKEN|SECRET|PASSWORD))",
+    re.I | re.S,
+)
+
+# Setting → what it would do.  Asked for in a box they are overridden by pinned settings; on the
+# host they are Claude Code's own business, and reported.
+_ASKS: Mapping[str, str] = {
+    "apiKeyHelper": "a program that supplies an API key",
+    "awsAuthRefresh": "a login to another provider",
+    "awsCredentialExport": "a login to another provider",
+    "gcpAuthRefresh": "a login to another provider",
+    "credentialHelper": "a program that supplies a key",
+    "inferenceCredentialHelper": "a program that supplies a key",
+    "forceLoginMethod": "another kind of login",
+    "forceLoginOrgUUID": "another organisation's login",
+    "disableAllHooks": "that no hook runs, plandock's included",
+    "hooks": "hooks of its own",
+    "enableAllProjectMcpServers": "MCP servers of its own",
+    "enabledMcpjsonServers": "MCP servers of its own",
+    "enabledPlugins": "plugins of its own",
+    "extraKnownMarketplaces": "plugins of its own",
+    "statusLine": "a program for the status line",
+    "otelHeadersHelper": "a program for telemetry",
+    "fileSuggestion": "a program for file suggestions",
+}
+# Hooks and the like are common in honest repositories; these are said of each run, because they
+# reach for who pays, for the login, or for the hand-off itself.
+_GRAVE = frozenset(
+    {
+        "apiKeyHelper", "awsAuthRefresh", "awsCredentialExport", "gcpAuthRefresh",
+        "credentialHelper", "inferenceCredentialHelper", "forceLoginMethod", "forceLoginOrgUUID",
+        "disableAllHooks",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One thing that a file of the repository asks for; never a value of it.
+
+    ``grave``: it reaches for billing, login, isolation or the hand-off.
+    """
+
+    file: Path
+    what: str
+    grave: bool
+
+    def __str__(self) -> str:
+        return f"the repository's settings ask for {self.what} ({self.file}); not honoured"
+
+
+@dataclass
+class ProjectSettings:
+    """The settings files of one project: parsed, and those that could not be."""
+
+    parsed: list[tuple[Path, dict[str, Any]]] = field(default_factory=list)
+    unreadable: list[Path] = field(default_factory=list)
+
+    def names(self, environ: Mapping[str, str]) -> dict[str, Path]:
+        """The variables that the files name, with the file.
+
+        An unreadable one names every sensitive variable of ``environ``.
+        """
+        found: dict[str, Path] = {}
+        for path in self.unreadable:
+            found.update((n, path) for n in environ if _SENSITIVE.fullmatch(n))
+        for path, held in self.parsed:
+            block = held.get("env")
+            if isinstance(block, dict):
+                found.update((name, path) for name in block)
+        return found
+
+
+def read(folders: list[Path]) -> ProjectSettings:
+    """The settings files in ``.claude`` of these folders; raises nothing."""
+    result = ProjectSettings()
+    for folder in dict.fromkeys(folders):
+        for name in FILES:
+            path = folder / ".claude" / name
+            try:
+                data = read_bounded(path, most=_LARGEST, follow=True)
+                if data is None or not data.strip():
+                    continue
+                # As Node decodes it: a stray byte does not make a file invalid there.
+                held = json.loads(data.decode("utf-8", "replace").removeprefix("\ufeff"))
+            except (SettingsError, ValueError, RecursionError):
+                result.unreadable.append(path)
+                continue
+            if isinstance(held, dict):
+                result.parsed.append((path, held))
+    return result
+
+
+def folders_of(start: str | os.PathLike[str], environ: Mapping[str, str]) -> list[Path]:
+    """Every folder whose ``.claude`` may have been read as the project's.
+
+    From ``start`` and from ``$CLAUDE_PROJECT_DIR`` up to the repository's top, found without any
+    program; never the folder that holds the user's own settings.
+    """
+    found: list[Path] = []
+    for place in (os.fspath(start), environ.get("CLAUDE_PROJECT_DIR", "")):
+        if not os.path.isabs(place):
+            continue
+        chain = [Path(place), *Path(place).parents][:_DEEPEST]
+        top = next((n for n, f in enumerate(chain) if os.path.lexists(f / ".git")), 0)
+        found += chain[: top + 1]
+    own = os.path.realpath(_passwd_home())
+    return [f for f in dict.fromkeys(found) if os.path.realpath(f) != own]
+
+
+def take_back(
+    environ: MutableMapping[str, str], cwd: str, frozen: Mapping[str, str]
+) -> dict[str, Path]:
+    """Undo in ``environ`` what the project's files laid over it; returns the names, with the file.
+
+    A name of ``frozen`` gets the user's own value back, ``HOME`` that of the password database,
+    any other is dropped.  ``PLANDOCK_*`` settings that :func:`plandock.settings.load` judges
+    itself (by the same files) stay.
+    """
+    from plandock.settings.environment import from_repository, variable
+    from plandock.settings.keys import all_keys
+
+    folders = folders_of(cwd, environ)
+    named = read(folders).names(environ)
+    top = next((f for f in folders if os.path.lexists(f / ".git")), None)
+    judged = set(from_repository(environ, top)) & {variable(key) for key in all_keys()}
+    for name in set(named) - judged:
+        value = _passwd_home() if name == "HOME" else None
+        value = frozen.get(name, value)
+        if value is None:
+            environ.pop(name, None)
+        else:
+            environ[name] = value
+    return named
+
+
+def asks(folders: list[Path]) -> list[Asked]:
+    """What the project's files ask for that plandock does not grant, the gravest first."""
+    held = read(folders)
+    found = [Asked(p, "what cannot be read", True) for p in held.unreadable]
+    for path, settings in held.parsed:
+        found += _of_one(path, settings)
+    for folder in dict.fromkeys(folders):
+        if os.path.lexists(folder / ".mcp.json"):
+            found.append(Asked(folder / ".mcp.json", "MCP servers of its own", False))
+    return sorted(dict.fromkeys(found), key=lambda a: not a.grave)
+
+
+def _of_one(path: Path, settings: dict[str, Any]) -> Iterator[Asked]:
+    block = settings.get("env")
+    names = sorted(n for n in block if _SENSITIVE.fullmatch(n)) if isinstance(block, dict) else []
+    if names:
+        more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+        said = ", ".join(repr(n)[1:-1][:64] for n in names[:_MOST_NAMES])
+        yield Asked(path, f"the variable(s) {said}{more}", True)
+    for name, effect in _ASKS.items():
+        if settings.get(name):
+            yield Asked(path, f"{name}: {effect}", name in _GRAVE)
+    rules = settings.get("permissions")
+    if isinstance(rules, dict):
+        for name in ("defaultMode", "allow", "additionalDirectories"):
+            if rules.get(name):
+                mode = rules[name] if name == "defaultMode" else ""
+                grave = mode in ("bypassPermissions", "acceptEdits", "auto", "dontAsk")
+                yield Asked(path, f"permissions.{name}: rights of its own", grave)
+
+
+def _passwd_home() -> str:
+    """The user's home folder as the system knows it, whatever ``HOME`` says."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        return os.environ.get("HOME", "/")
