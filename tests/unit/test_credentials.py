@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from plandock.claude import credentials
 from plandock.claude.credentials import Login, Secret, find_login, parse_credentials, reread
+from plandock.claude.login import PLACEHOLDER
 from plandock.errors import CredentialsError
 
 FAKE = str(Path(__file__).parents[1] / "fakes" / "security")
@@ -380,12 +381,40 @@ def test_each_mode_takes_only_its_own(put, find):
     assert find(mode="token").kind == "setup-token"
 
 
-@pytest.mark.parametrize("mode", ["box", "sealed"])
-def test_a_mode_that_is_not_there_yet_is_refused(put, find, mode):
-    """Never taken for a weaker one: `sealed` must not quietly put the token into the box."""
+def test_a_login_kept_in_the_engine_is_not_looked_for_on_this_machine(put, find):
+    """`box` never quietly becomes the host's own login."""
     put({"claudeAiOauth": oauth()})
-    with pytest.raises(CredentialsError, match=f"“{mode}” is not there yet"):
-        find(mode=mode)
+    with pytest.raises(CredentialsError, match="not on this machine"):
+        find(mode="box")
+
+
+def test_a_sealed_box_gets_a_placeholder_in_the_tokens_place(put, find):
+    """Same login, same plan; what would go into the box holds no token (positive control: host)."""
+    put({"claudeAiOauth": oauth()})
+    login = find(mode="sealed")
+    open_file = json.dumps(find(mode="host").box_file())
+    sealed_file = login.box_file(sealed=True)
+    assert login.token.reveal() in open_file
+    assert login.token.reveal() not in json.dumps(sealed_file)
+    assert sealed_file["claudeAiOauth"]["accessToken"] == PLACEHOLDER
+    assert "refreshToken" not in json.dumps([open_file, sealed_file])
+    assert sealed_file["claudeAiOauth"]["scopes"] == list(login.scopes)
+
+
+def test_a_sealed_setup_token_is_a_placeholder_too(find):
+    """The year-long token is the one that an agent would most like to have."""
+    credentials.store_setup_token(SETUP)
+    login = find(mode="sealed")
+    assert login.kind == "setup-token"
+    assert SETUP in json.dumps(login.box_file())
+    assert SETUP not in json.dumps(login.box_file(sealed=True))
+
+
+def test_sealed_and_an_api_key_exclude_each_other(find):
+    """Sealed promises that no key is used, so the explicit key is refused and named."""
+    key = "sk-ant-api03-MADE-UP-" + "k" * 40
+    with pytest.raises(CredentialsError, match="sealed"):
+        find({"ANTHROPIC_API_KEY": key}, mode="sealed", billing="api-key")
 
 
 def test_an_api_key_only_on_an_explicit_setting(put, find):

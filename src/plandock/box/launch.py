@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from plandock import proc
-from plandock.engines.protocol import ContainerSpec, Engine, Tmpfs, VolumeMount
+from plandock.engines.protocol import ContainerSpec, Engine, Network, Tmpfs, VolumeMount
 from plandock.errors import EngineError, RepositoryError
 from plandock.runs.model import Run
 from plandock.settings.keys import Settings
@@ -131,26 +131,46 @@ def stage_spec(run: Run, image: str, object_format: str) -> ContainerSpec:
     )
 
 
+def stand_in_route(upstream: str) -> dict[str, Any] | None:
+    """The gateway's setting for what stands in for the API at this address; None without one."""
+    if not upstream:
+        return None
+    address = urlsplit(upstream)
+    # On Linux the gateway shares the host's network to reach its loopback; elsewhere the engine
+    # lives in a machine of its own, which knows the host by this name.
+    host = address.hostname if sys.platform == "linux" else "host.docker.internal"
+    return {"socket": f"{LINK}/upstream.sock", "host": host, "port": address.port}
+
+
+def gateway_network(upstream: str) -> Network:
+    """The network of a gateway: the host's for a stand-in on its loopback, else a bridge."""
+    return "host" if upstream and sys.platform == "linux" else "bridge"
+
+
 def gateway_spec(run: Run, image: str, settings: Settings) -> ContainerSpec:
     """The gateway's container: a network, and nothing of the workspace."""
-    upstream = None
-    if run.upstream:
-        address = urlsplit(run.upstream)
-        # On Linux the gateway shares the host's network to reach its loopback; elsewhere the
-        # engine lives in a machine of its own, which knows the host by this name.
-        host = address.hostname if sys.platform == "linux" else "host.docker.internal"
-        upstream = {"socket": f"{LINK}/upstream.sock", "host": host, "port": address.port}
+    upstream, api = stand_in_route(run.upstream), None
+    sealed = settings.credentials == "sealed"
+    if sealed:
+        api = {"socket": f"{LINK}/upstream.sock", "host": API_HOST, "port": 443, "tls": True}
+        if upstream is not None:
+            api, upstream = {**upstream, "tls": False}, None
     allow = [API_HOST, *(h for h in settings.egress if "." in h)]
-    wish = {"socket": f"{LINK}/proxy.sock", "allow": allow, "upstream": upstream}
-    shared = run.upstream and sys.platform == "linux"
+    if sealed:
+        # Inside a tunnel the agent could speak to Anthropic with a key of its own.
+        allow = [h for h in allow if h.lower().rstrip(".") != API_HOST]
+    wish: dict[str, Any] = {"socket": f"{LINK}/proxy.sock", "allow": allow, "upstream": upstream}
+    if api is not None:
+        wish["api"] = api
     return ContainerSpec(
         name=names_of(run).gateway,
         image=image,
         argv=("python3", "-s", "/opt/plandock/gateway.py"),
         labels=labels_of(run, "gateway"),
         volumes=(VolumeMount(names_of(run).link, LINK),),
+        tmpfs=(Tmpfs("/run/plandock", 1 << 20),) if sealed else (),
         env={"PLANDOCK_GATEWAY": json.dumps(wish), "PYTHONPATH": "/opt/plandock/lib"},
-        network="host" if shared else "bridge",
+        network=gateway_network(run.upstream),
         memory_bytes=256 << 20,
         pids_limit=64,
         init=True,
@@ -212,26 +232,42 @@ def reader_spec(run: Run, image: str, role: str, argv: tuple[str, ...]) -> Conta
 
 def tell(engine: Engine, run: Run, message: dict[str, Any], *, patience_s: float = 20.0) -> None:
     """Hand the steward a message, by standard input; waits until the steward is there."""
+    _tell(engine, names_of(run).box, "tell.py", message, patience_s)
+
+
+def tell_gateway(
+    engine: Engine, run: Run, message: dict[str, Any], *, patience_s: float = 20.0
+) -> None:
+    """Hand a sealed run's gateway a message, by standard input; waits until it listens."""
+    _tell(engine, names_of(run).gateway, "tell_gateway.py", message, patience_s)
+
+
+def _tell(
+    engine: Engine, container: str, script: str, message: dict[str, Any], patience_s: float
+) -> None:
     end = time.monotonic() + patience_s
     data = json.dumps(message).encode()
-    argv = ("python3", "-I", "/opt/plandock/tell.py")
+    argv = ("python3", "-I", f"/opt/plandock/{script}")
     while True:
         try:
-            engine.exec(names_of(run).box, argv, user="1000:1000", stdin=data)
+            engine.exec(container, argv, user="1000:1000", stdin=data)
             return
         except (EngineError, proc.ProcessFailed) as error:
-            state = engine.inspect(names_of(run).box)
+            what = container.rpartition("-")[2]
+            state = engine.inspect(container)
             if state is None or not state.running:
-                raise EngineError(f"the box ended at once: {last_words(engine, run)}") from error
+                raise EngineError(
+                    f"the {what} ended at once: {last_words(engine, container)}"
+                ) from error
             if time.monotonic() > end:
-                raise EngineError(f"the box cannot be spoken to: {error}") from error
+                raise EngineError(f"the {what} cannot be spoken to: {error}") from error
             time.sleep(0.1)
 
 
-def last_words(engine: Engine, run: Run) -> str:
-    """The last line that the box has said, on either stream, for a message of ours."""
+def last_words(engine: Engine, container: str) -> str:
+    """The last line that a container has said, on either stream, for a message of ours."""
     with tempfile.TemporaryFile() as errors:
-        reader = engine.logs(names_of(run).box, follow=False, stderr=errors)
+        reader = engine.logs(container, follow=False, stderr=errors)
         assert reader.stdout is not None
         said = reader.stdout.read()
         proc.end(reader)

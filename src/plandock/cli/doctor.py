@@ -13,6 +13,7 @@ from plandock import git, paths, proc, settings
 from plandock.box import image as box_image
 from plandock.claude import billing, binary, credentials
 from plandock.claude.redact import redact
+from plandock.cli import box_login
 from plandock.engines import detect
 from plandock.engines.protocol import Engine
 from plandock.errors import CredentialsError, EngineError, PlandockError
@@ -21,6 +22,7 @@ from plandock.hook.settings_file import wired
 from plandock.printable import one_line
 from plandock.runs.store import Store
 from plandock.settings import Settings
+from plandock.supervisor import logins
 
 # A login with less than this is renewed before a run of any length ends (seconds).
 _SHORT_LIFE_S = 1800.0
@@ -54,6 +56,7 @@ class Ground:
     chosen: Settings
     engine: Engine | None = None
     cli_version: str = ""
+    image: str = ""
 
 
 def examine(environ: Mapping[str, str], cwd: Path) -> list[Finding]:
@@ -133,6 +136,7 @@ def _image(ground: Ground) -> Iterator[Finding]:
     for image in box_image.list_images(ground.engine):
         if image.labels.get(box_image.VERSION_LABEL) == ground.cli_version:
             name = image.tags[0] if image.tags else image.id[:12]
+            ground.image = name
             yield Finding("image", True, f"{name} is there, for Claude Code {ground.cli_version}")
             return
     yield Finding(
@@ -203,7 +207,11 @@ def _launcher(ground: Ground) -> Iterator[Finding]:
 def _login(ground: Ground) -> Iterator[Finding]:
     mode, payer = ground.chosen.credentials, ground.chosen.billing
     if mode == "box" and payer == "subscription":
-        yield Finding("login", None, 'credentials = "box": the login is inside a box\'s volume')
+        if ground.engine is None:
+            yield Finding("login", None, "the login in the engine's volume needs the engine")
+            return
+        ok, said = box_login.describe(ground.engine, ground.image)
+        yield Finding("login", ok, said, logins.SIGN_IN_AGAIN, 21)
         return
     login = credentials.find_login(
         mode=mode,

@@ -238,14 +238,19 @@ def image_ls(as_json: bool) -> None:
 
 @click.command()
 @click.option("--token", "given", is_flag=True, help="Store a token of `claude setup-token`.")
-@click.option("--forget", is_flag=True, help="Remove the stored token.")
-def login(given: bool, forget: bool) -> None:
+@click.option("--box", is_flag=True, help="Sign in inside a container, and keep the login there.")
+@click.option("--forget", is_flag=True, help="Remove the stored token, or with --box that login.")
+def login(given: bool, box: bool, forget: bool) -> None:
     """Give runs a login of their own: Anthropic's flow, through your own Claude Code.
 
     The token is read from standard input or a hidden prompt, never from the command line.
+    With --box there is no token to copy: runs with credentials = "box" use that login.
     """
-    if given and forget:
-        raise UsageError("give either --token or --forget")
+    if given and (forget or box):
+        raise UsageError(f"give either --token or {'--box' if box else '--forget'}")
+    if box:
+        _login_in_a_box(forget)
+        return
     if forget:
         gone = credentials.forget_setup_token()
         click.echo("the stored token is removed" if gone else "no token was stored")
@@ -263,6 +268,21 @@ def login(given: bool, forget: bool) -> None:
         text = sys.stdin.buffer.read(_LONGEST_TOKEN).decode("utf-8", "replace")
     file = credentials.store_setup_token(text)
     click.echo(printable(f"stored in {file}; runs use it from now on"))
+
+
+def _login_in_a_box(forget: bool) -> None:
+    from plandock.cli import box_login
+
+    repo = _repository()
+    if forget:
+        box_login.forget(repo)
+        return
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError("signing in needs a terminal", hint="or: plandock login --token < FILE")
+    own = settings.trusted(os.environ, repo)
+    version = binary.version_of(binary.find_claude(own))
+    upstream = settings.upstream(own)
+    box_login.sign_in(repo, upstream, lambda engine, chosen: _build(engine, version, chosen))
 
 
 def _sign_in() -> None:

@@ -93,8 +93,9 @@ def find_cli(environ: Mapping[str, str]) -> str:
 
 
 def _look_for_login(credentials: str, environ: Mapping[str, str]) -> None:
-    if sys.platform == "darwin" or environ.get("PLANDOCK_SECURITY"):
-        return  # the Keychain may have to ask the user: the supervisor's business
+    if sys.platform == "darwin" or environ.get("PLANDOCK_SECURITY") or credentials == "box":
+        # The Keychain may have to ask the user, a login in a volume takes a container to be seen:
+        return  # the supervisor's business
     token = (paths.config_dir() / "setup-token").is_file()
     login = (paths.claude_config_dir() / ".credentials.json").is_file()
     if not ((token and credentials != "host") or (login and credentials != "token")):

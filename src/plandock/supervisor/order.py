@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
 from plandock.box import launch
-from plandock.claude import credentials
 from plandock.claude.billing import neutral_settings
+from plandock.claude.login import Login
 from plandock.runs.model import Run
 from plandock.settings.keys import Settings
 from plandock.supervisor.briefing import prompt
@@ -16,28 +15,22 @@ from plandock.supervisor.briefing import prompt
 # `plan` and question tools wait for a person, of whom there is none in a box; the push rule is a
 # courtesy to the model, what holds is that there is nowhere to push to (facts, section 6).
 DISALLOWED = ("Bash(git push:*)", "EnterPlanMode", "ExitPlanMode", "AskUserQuestion")
-_A_YEAR_S = 365 * 24 * 3600.0
 
 
-def start_order(
-    run: Run, settings: Settings, login: credentials.Login, who: tuple[str, str]
-) -> dict[str, Any]:
-    """What the steward is told; the only message that carries the login."""
-    secrets = login.box_secrets()
-    if "oauth_token" in secrets:
-        # As a file the token can be renewed while the run goes on, and no variable of the
-        # repository's settings goes before it (measured with both versions).
-        held = {
-            "accessToken": secrets["oauth_token"],
-            "expiresAt": int((time.time() + _A_YEAR_S) * 1000),
-            "scopes": ["user:inference"],
-        }
-        secrets = {"credentials": {"claudeAiOauth": held}}
-    upstream = "http://127.0.0.1:3129" if run.upstream else f"https://{launch.API_HOST}"
+def start_order(run: Run, settings: Settings, login: Login, who: tuple[str, str]) -> dict[str, Any]:
+    """What the steward is told: with the login, or with the placeholder of a sealed one."""
+    sealed = settings.credentials == "sealed"
+    # Both go by the reverse route: the stand-in's, or the one on which the gateway adds the token.
+    by_route = bool(run.upstream) or sealed
+    upstream = "http://127.0.0.1:3129" if by_route else f"https://{launch.API_HOST}"
     kind = "api-key" if login.kind == "api-key" else "file"
     fixed = neutral_settings(base_url=upstream, kind=kind)
+    secrets: dict[str, Any] = {}
     if kind == "api-key":
+        secrets = login.box_secrets()
         fixed["env"]["ANTHROPIC_API_KEY"] = secrets["api_key"]
+    else:
+        secrets = {"credentials": login.box_file(sealed=sealed)}
     arguments = ["-p", "--input-format", "stream-json", "--output-format", "stream-json"]
     arguments += ["--verbose", "--dangerously-skip-permissions"]
     arguments += ["--max-turns", str(settings.max_turns)]
@@ -52,7 +45,7 @@ def start_order(
         **secrets,
         "settings": fixed,
         "billing": settings.billing,
-        "stand_in": bool(run.upstream),
+        "by_route": by_route,
         "cwd": run.cwd,
         "name": who[0],
         "email": who[1],

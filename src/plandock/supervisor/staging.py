@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import uuid
 from pathlib import Path
@@ -12,14 +11,15 @@ from typing import Any
 from plandock import git
 from plandock.box import image as box_image
 from plandock.box import launch
-from plandock.claude import binary, conversation, credentials
-from plandock.claude.redact import register
+from plandock.claude import binary, conversation
+from plandock.claude.login import Login
 from plandock.engines import detect
 from plandock.engines.protocol import Engine
 from plandock.errors import PlandockError
 from plandock.runs.model import Run, State, utc_now
 from plandock.runs.store import Store
 from plandock.settings.keys import Settings
+from plandock.supervisor import logins
 from plandock.supervisor.order import start_order
 from plandock.workspace.snapshot import take_snapshot
 from plandock.workspace.stage import Wish
@@ -32,13 +32,7 @@ def stage(store: Store, run: Run) -> None:
     launch.check_place(run.repo)
     engine = detect.choose(settings.engine)
     _step(store, run, "login")
-    login = credentials.find_login(
-        mode=settings.credentials,
-        billing=settings.billing,
-        config_dir=Path(run.config_dir),
-        environ=os.environ,
-    )
-    register(login.token.reveal())
+    login = logins.on_this_machine(run, settings)
     version = binary.version_of(Path(run.claude))
     run = store.change(run.id, engine=engine.name, cli_version=version)
     clean_up(store, run)
@@ -51,6 +45,8 @@ def stage(store: Store, run: Run) -> None:
         npm_registry=settings.npm_registry,
         progress=lambda line: print(line, flush=True),
     )
+    if login is None:
+        login = logins.kept_in_a_volume(engine, image, run.upstream)
     launch.make_volumes(engine, run)
     _step(store, run, "snapshot")
     repo = Path(run.repo)
@@ -75,7 +71,7 @@ def stage(store: Store, run: Run) -> None:
     spec = launch.stage_spec(run, image, git.line(repo, "rev-parse", "--show-object-format"))
     stage_workspace(engine, spec, repo, wish, (*(talk.files if talk else ()), *memory))
     # Not earlier: staging hands the volume of its socket over.
-    gateway = _InBackground(lambda: _start_gateway(engine, run, image, settings))
+    gateway = _InBackground(lambda: _start_gateway(engine, run, image, settings, login))
     _step(store, run, "box")
     box = launch.box_spec(run, image, settings)
     engine.create(box)
@@ -130,10 +126,12 @@ class _InBackground:
             raise self._error
 
 
-def _start_gateway(engine: Engine, run: Run, image: str, settings: Settings) -> None:
+def _start_gateway(engine: Engine, run: Run, image: str, settings: Settings, login: Login) -> None:
     spec = launch.gateway_spec(run, image, settings)
     engine.create(spec)
     engine.start(spec.name)
+    if settings.credentials == "sealed":
+        logins.hand_over(engine, run, login)
 
 
 def _conversation(run: Run) -> conversation.Conversation | None:

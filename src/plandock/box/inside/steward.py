@@ -126,7 +126,7 @@ class Steward:
         for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"):
             env[name] = proxy
         env["NO_PROXY"] = env["no_proxy"] = "127.0.0.1,localhost"
-        if wish.get("stand_in"):
+        if wish.get("by_route"):
             env["ANTHROPIC_BASE_URL"] = f"http://127.0.0.1:{relay_module.UPSTREAM_PORT}"
         if wish.get("api_key"):
             env["ANTHROPIC_API_KEY"] = wish["api_key"]
