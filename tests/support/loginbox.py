@@ -22,11 +22,18 @@ def must_be_absent(engine: str) -> None:
         pytest.fail(f"{engine} has a volume {keeper.VOLUME}. If it is a test's: {engine} volume rm")
 
 
-def place(engine: str, image: str, *, expires_in_s: float = 8 * 3600.0) -> None:
+def place(
+    engine: str,
+    image: str,
+    *,
+    expires_in_s: float = 8 * 3600.0,
+    access: str = BOX_ACCESS,
+    refresh: str = BOX_REFRESH,
+) -> None:
     """Put a made-up login with a refresh token into the volume `plandock-login`."""
     login = {
-        "accessToken": BOX_ACCESS,
-        "refreshToken": BOX_REFRESH,
+        "accessToken": access,
+        "refreshToken": refresh,
         "expiresAt": int((time.time() + expires_in_s) * 1000),
         "scopes": ["user:inference", "user:profile"],
         "subscriptionType": "max",

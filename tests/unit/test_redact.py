@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plandock.claude import redact as module
-from plandock.claude.redact import MARK, Secret, redact, register
+from plandock.claude.redact import MARK, Secret, redact, redact_tokens, register
 
 
 @pytest.fixture(autouse=True)
@@ -144,3 +144,23 @@ def test_a_hostile_text_takes_no_long_time(text):
     began = time.process_time()
     redact(text)
     assert time.process_time() - began < 2.0
+
+
+def test_what_is_kept_of_a_boxs_words_holds_no_token_and_stays_json():
+    """Tokens of every kind go, whatever stands around them; everything else stays as it was."""
+    tokens = ["sk-ant-oat01-" + "a-_B9" * 9, "sk-ant-ort01-" + "z" * 40]
+    tokens.append("sk-ant-api03-" + "k" * 60)
+    said = {
+        "text": f'it is {tokens[0]}\n"{tokens[1]}"',
+        "password": "kept as it is",
+        "k": tokens[2],
+    }
+    kept = redact_tokens(json.dumps(said).encode())
+    assert not [t for t in tokens if t.encode() in kept]
+    read = json.loads(kept)
+    assert read["password"] == "kept as it is"
+    assert read["text"] == f'it is {MARK}\n"{MARK}"'
+    assert (
+        redact_tokens(b"\xff\x00 sk-ant- sk-ant-oat01-short")
+        == b"\xff\x00 sk-ant- sk-ant-oat01-short"
+    )

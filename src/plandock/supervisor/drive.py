@@ -87,7 +87,7 @@ def _fail(store: Store, run_id: str, error: Exception) -> None:
     changes = {
         "reason": type(error).__name__ if known else "bug",
         "message": message,
-        "hint": error.hint if isinstance(error, PlandockError) else "see supervisor.log",
+        "hint": redact(error.hint) if isinstance(error, PlandockError) else "see supervisor.log",
         "exit_code": error.exit_code if isinstance(error, PlandockError) else 3,
         "ended_at": utc_now(),
     }

@@ -12,6 +12,7 @@ from plandock import git, paths, proc
 from plandock.box import launch
 from plandock.claude import conversation
 from plandock.claude.billing import judge_auth_status
+from plandock.claude.redact import redact, redact_tokens
 from plandock.claude.stream import Progress
 from plandock.engines import detect
 from plandock.engines.protocol import Engine
@@ -189,7 +190,7 @@ def _bring_conversation_home(engine: Engine, run: Run, progress: Progress) -> Pa
     place = f"{launch.CONVERSATION}/projects/{key}/{run.box_session_id}.jsonl"
     with contextlib.suppress(PlandockError, OSError):
         spec = launch.reader_spec(run, run.image, "conversation", ("cat", "--", place))
-        content = engine.run(spec).stdout
+        content = redact_tokens(engine.run(spec).stdout)
         (paths.run_dir(run.id) / "conversation.jsonl").write_bytes(content)
         return conversation.bring_home(
             content,
@@ -211,7 +212,7 @@ def _egress(engine: Engine, run: Run) -> list[dict[str, Any]]:
                 said = json.loads(line)
             except ValueError:
                 continue
-            decision, target = str(said.get("decision")), str(said.get("target", ""))[:300]
+            decision, target = str(said.get("decision")), redact(str(said.get("target", ""))[:300])
             if decision in ("allowed", "refused", "failed") and len(counted) < 500:
                 entry = {"decision": decision, "target": target, "why": said.get("why"), "count": 0}
                 counted.setdefault((decision, target), entry)["count"] += 1

@@ -10,6 +10,7 @@ from pathlib import Path
 from plandock import paths, proc
 from plandock.box import launch
 from plandock.claude.billing import judge_auth_status, judge_init
+from plandock.claude.redact import redact_tokens
 from plandock.claude.stream import Progress
 from plandock.engines import detect
 from plandock.engines.protocol import Engine
@@ -30,7 +31,10 @@ def follow(store: Store, run: Run) -> None:
         assert reader.stdout is not None
         # The log is the truth and is read from its start, so a second reader writes the same.
         with open(paths.run_dir(run.id) / "events.jsonl", "wb") as events:
-            for line in reader.stdout:
+            for raw in reader.stdout:
+                # What an agent says of its own token is not kept: the engine's log, which has it
+                # as it was said, goes with the container.
+                line = redact_tokens(raw)
                 events.write(line)
                 events.flush()
                 _judge(store, engine, run, progress, line)

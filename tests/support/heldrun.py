@@ -1,0 +1,83 @@
+"""A run of the real CLI that waits in the middle of its work until it is let go."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from typing import Any
+
+from plandock.standin import Script, ToolCall, bash, commit, execution_scene, write_file
+from tests.support.laptop import Laptop
+
+# In the box's own scratch, where an exec of the test can put it.
+GO = "/tmp/plandock-test-go"
+
+
+class HeldRun:
+    """Started by hand; the agent's first call of a tool waits for :meth:`let_go`."""
+
+    def __init__(self, laptop: Laptop, *more: ToolCall) -> None:
+        self.laptop, self.engine = laptop, laptop.engine
+        hold = bash(f"touch {GO}.waits; while [ ! -e {GO} ]; do sleep 0.2; done")
+        calls = (hold, *more, write_file("done.txt", "done\n"), commit("Done"))
+        laptop.standin.script = Script(scenes=(execution_scene(calls),))
+        laptop.plandock("run", "--plan", "-", stdin="# Plan\n\nDo it.\n")
+        self.id: str = self.run["id"]
+        self._await_the_middle()
+
+    @property
+    def run(self) -> dict[str, Any]:
+        """The run as `show --json` has it."""
+        found: dict[str, Any] = self.laptop.json("show", "last")
+        return found
+
+    @property
+    def box(self) -> str:
+        """The agent's container."""
+        return f"plandock-{self.id}-box"
+
+    @property
+    def gateway(self) -> str:
+        """The box's way out."""
+        return f"plandock-{self.id}-gateway"
+
+    def _await_the_middle(self) -> None:
+        until = time.monotonic() + 120
+        while time.monotonic() < until:
+            found = self.run
+            assert found["state"] not in ("failed", "stopped", "done"), found
+            if found["state"] == "running" and self.execute("test", "-e", f"{GO}.waits")[0] == 0:
+                return
+            time.sleep(0.3)
+        raise AssertionError(f"the agent did not come to its first call: {self.run}")
+
+    def execute(self, *argv: str, container: str = "", data: str = "") -> tuple[int, str]:
+        """Run something as the agent would, in the box; exit code and both outputs."""
+        words = [self.engine, "exec", "-i", "--user", "1000:1000", container or self.box, *argv]
+        done = subprocess.run(
+            words, input=data, capture_output=True, text=True, timeout=120, check=False
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    def let_go(self) -> dict[str, Any]:
+        """Let the agent go on to its end; the run then."""
+        assert self.execute("touch", GO)[0] == 0
+        self.laptop.plandock("wait", self.id, "--timeout", "120")
+        return self.run
+
+    def things(self, kind: str) -> list[str]:
+        """Names of the run's containers (`ps -a`) or volumes (`volume ls`)."""
+        words = {"container": ["ps", "-a"], "volume": ["volume", "ls"]}[kind]
+        form = {"container": "{{.Names}}", "volume": "{{.Name}}"}[kind]
+        words += ["--filter", f"label=plandock.run={self.id}", "--format", form]
+        done = subprocess.run([self.engine, *words], capture_output=True, text=True, check=True)
+        return done.stdout.split()
+
+    def inspected(self, name: str) -> dict[str, Any]:
+        """What the engine says of a container."""
+        done = subprocess.run(
+            [self.engine, "inspect", name], capture_output=True, text=True, check=True
+        )
+        found: dict[str, Any] = json.loads(done.stdout)[0]
+        return found
