@@ -158,7 +158,8 @@ def gateway_spec(run: Run, image: str, settings: Settings) -> ContainerSpec:
     allow = [API_HOST, *(h for h in settings.egress if "." in h)]
     if sealed:
         # Inside a tunnel the agent could speak to Anthropic with a key of its own.
-        allow = [h for h in allow if h.lower().rstrip(".") != API_HOST]
+        names = [h.lower().rstrip(".") for h in allow]
+        allow = [h for h in names if h != API_HOST and not f".{API_HOST}".endswith(h.lstrip("*"))]
     wish: dict[str, Any] = {"socket": f"{LINK}/proxy.sock", "allow": allow, "upstream": upstream}
     if api is not None:
         wish["api"] = api
