@@ -21,7 +21,7 @@ hypothesis.settings.register_profile("default", deadline=None)
 hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=5000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
-REAL_PARTS = ("engine", "e2e", "tmux")
+REAL_PARTS = ("engine", "e2e", "tmux", "netns")
 """Markers of tests that need something real; in CI none of them may be skipped."""
 
 why_engine_is_absent = cache(machine.why_engine_is_absent)

@@ -16,6 +16,8 @@ from tools.setup.commands import SetupError, apt_install, have, say
 from tools.setup.folder import CLONE, in_use, locked, read_env, unused
 
 EXTRA_PROGRAMS = {"git": "git", "tmux": "tmux"}
+if sys.platform == "linux":
+    EXTRA_PROGRAMS["ip"] = "iproute2"
 """Programs that tests need beside the engines, and the Debian packages they come from."""
 
 
