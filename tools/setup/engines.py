@@ -50,6 +50,9 @@ def ensure(names: tuple[str, ...]) -> None:
     steps: dict[str, Callable[[], None]] = {"docker": _ensure_docker, "podman": _ensure_podman}
     for name in names:
         steps[name]()
+    if sys.platform == "linux" and not (have("ip") and have("nsenter")):
+        # The attacks' network namespace, with every address in it (tests/security/arena.py).
+        apt_install(["iproute2", "util-linux"], "ip and nsenter")
     record_env(_reached_from_elsewhere(names))
 
 

@@ -68,6 +68,7 @@ def stage(
             raise EngineError("staging broke off") from error
         finally:
             proc.end(child, grace_s=10.0)
+            child.stdout.close()
 
 
 def _answer(stream: IO[bytes], errors: IO[bytes]) -> dict[str, Any]:
