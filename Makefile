@@ -34,6 +34,9 @@ bench: setup ## one JSON object of ratios, measured side by side
 
 fuzz: venv ## the parsers and matchers, for longer than in test
 	@HYPOTHESIS_PROFILE=fuzz $(VENV_PYTHON) -m pytest -n 2 --timeout 3600 tests/unit $(ARGS)
+	@case "$$(uname)" in Linux) mkdir -p .setup/fuzz && $(VENV_PYTHON) tests/fuzz/gateway_head.py \
+	    -max_total_time=600 -max_len=4096 -dict=tests/fuzz/gateway_head.dict \
+	    -artifact_prefix=.setup/fuzz/ ;; esac
 
 stop: venv ## stop the Docker daemon, if set-up started it
 	@$(VENV_PYTHON) -m tools.setup stop
