@@ -55,7 +55,9 @@ class Host:
         command = next(h.command for h in wired if h.word == "accepted")
         return self.call(command, overlay, "PostToolUse-ExitPlanMode-auto", **changes)
 
-    def call(self, command: str, overlay: dict[str, str], name: str, **changes: Any) -> hooks.Answer:
+    def call(
+        self, command: str, overlay: dict[str, str], name: str, **changes: Any
+    ) -> hooks.Answer:
         """One event, through a wired command, by the shell that Claude Code uses."""
         given = self.world.payload(NEW, "auto", name, **changes)
         done = subprocess.run(

@@ -356,7 +356,12 @@ def test_neutral_settings_blank_every_known_name():
     """What the box is given leaves no known variable to a project, and names the address."""
     held = billing.neutral_settings(base_url="http://127.0.0.1:1", kind="file")
     assert held["env"].pop("ANTHROPIC_BASE_URL") == "http://127.0.0.1:1"
-    assert set(held["env"].values()) == {""}
+    own = {n: v for n, v in held["env"].items() if v}
+    assert own == {
+        "HOME": "/plandock/home",
+        "CLAUDE_CONFIG_DIR": "/plandock/home/.claude",
+        "NODE_TLS_REJECT_UNAUTHORIZED": "1",
+    }
     assert {"ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_CUSTOM_HEADERS",
             "CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_OAUTH_TOKEN"} <= set(held["env"])  # fmt: skip
     assert held["apiKeyHelper"] == ""

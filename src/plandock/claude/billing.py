@@ -81,6 +81,14 @@ _HELPERS: Mapping[str, str] = {
 _BLANKED_HELPERS = ("apiKeyHelper", "awsAuthRefresh", "awsCredentialExport")
 
 
+# Where the box's own login lies, and that its CLI checks whom it talks to.
+_BOX_OWN: Mapping[str, str] = {
+    "HOME": "/plandock/home",
+    "CLAUDE_CONFIG_DIR": "/plandock/home/.claude",
+    "NODE_TLS_REJECT_UNAUTHORIZED": "1",
+}
+
+
 @dataclass(frozen=True)
 class Culprit:
     """One thing that can have a run billed per token or answered by someone else.
@@ -167,6 +175,7 @@ def neutral_settings(*, base_url: str, kind: str) -> dict[str, Any]:
     names -= {{"setup-token": "CLAUDE_CODE_OAUTH_TOKEN", "api-key": "ANTHROPIC_API_KEY"}.get(kind)}
     env = dict.fromkeys(sorted(names), "")
     env["ANTHROPIC_BASE_URL"] = base_url
+    env |= _BOX_OWN
     return {"env": env, **dict.fromkeys(_BLANKED_HELPERS, "")}
 
 

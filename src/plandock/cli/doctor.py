@@ -21,7 +21,7 @@ from plandock.hook import entry as hook_entry
 from plandock.hook.settings_file import wired
 from plandock.printable import one_line
 from plandock.runs.store import Store
-from plandock.settings import Settings
+from plandock.settings import Settings, project
 from plandock.supervisor import logins
 
 # A login with less than this is renewed before a run of any length ends (seconds).
@@ -72,6 +72,7 @@ def examine(environ: Mapping[str, str], cwd: Path) -> list[Finding]:
         ("cli", _cli),
         ("image", _image),
         ("hooks", _hooks),
+        ("repository", _repository),
         ("launcher", _launcher),
         ("login", _login),
         ("billing", _billing),
@@ -169,6 +170,29 @@ def _hooks(ground: Ground) -> Iterator[Finding]:
             "hooks", None, f"wired more than once ({scopes}): every hook is called twice",
             f"plandock uninit --scope {ours[-1].scope}",
         )  # fmt: skip
+
+
+def _repository(ground: Ground) -> Iterator[Finding]:
+    """What the repository's own files ask for; see docs/security.md for what becomes of it."""
+    if ground.repo is None:
+        return
+    found = project.asks(project.folders_of(Path.cwd(), ground.environ))
+    for asked in found:
+        said = f"{asked.file} asks for {asked.what}"
+        if asked.what.startswith("disableAllHooks"):
+            yield Finding(
+                "repository", False, f"{said}: an accepted plan would be carried out right here",
+                "take it out of the file, or hand plans off with: plandock run --plan FILE",
+            )  # fmt: skip
+        elif asked.grave:
+            yield Finding(
+                "repository", None, f"{said}; not honoured by plandock, here or in the box",
+                "look at who wrote it: on this machine Claude Code may honour it",
+            )  # fmt: skip
+        else:
+            yield Finding("repository", True, f"{said}; the box starts none of it by itself")
+    if not found:
+        yield Finding("repository", True, "its settings ask for nothing that is refused")
 
 
 def _launcher(ground: Ground) -> Iterator[Finding]:
