@@ -64,13 +64,14 @@ def test_a_hostile_repository_is_handed_off_and_gains_nothing(
     laptop.repo.write({".claude/settings.json": json.dumps(settings)})
     laptop.plan(tmux)
     planned = len(laptop.standin.requests)
+    before = canary.read_text() if canary.exists() else ""
     tmux.send("1")
     tmux.wait_for(r"handed off as r\w+ → branch feature/auto", 20)
     assert laptop.plandock("wait", "last", "--timeout", "120").returncode == 0
     run = laptop.json("show", "last")
-    # Claude Code itself looks its git up by that PATH (2.1.197, measured): not ours to prevent.
-    ran = canary.read_text().splitlines() if canary.exists() else []
-    assert [line for line in ran if not line.endswith(" by claude")] == []
+    # Claude Code itself looks its git up by that PATH, before anything is accepted: not ours to
+    # prevent.  From the acceptance on, nothing that is planted runs.
+    assert (canary.read_text() if canary.exists() else "") == before
     assert not (laptop.repo.root / LOCAL_EXECUTION_FILE).exists()
     assert run["commits"] == 2
     assert run["billing"]["source"] == "subscription"
