@@ -39,6 +39,7 @@ def test_an_empty_list_means_anthropic_alone() -> None:
         ("[::1]", "an address"),
         ("fe80::1", "an address"),
         ("*.0.0.1", "not the name"),
+        ("a.0x7f", "not the name"),
         ("a.example.com:22", "without a port"),
         ("https://a.example.com/", "without https://"),
         ("localhost", "this machine"),

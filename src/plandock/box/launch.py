@@ -11,6 +11,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -147,19 +148,31 @@ def gateway_network(upstream: str) -> Network:
     return "host" if upstream and sys.platform == "linux" else "bridge"
 
 
-def gateway_spec(run: Run, image: str, settings: Settings) -> ContainerSpec:
-    """The gateway's container: a network, and nothing of the workspace."""
+def _covers(entry: str, host: str) -> bool:
+    """Whether an entry of the allowlist, a name or a wildcard, lets this host through."""
+    name = entry.lower().rstrip(".")
+    return name == host or (name.startswith("*.") and host.endswith(name[1:]))
+
+
+def gateway_spec(
+    run: Run, image: str, settings: Settings, pins: Mapping[str, Sequence[str]]
+) -> ContainerSpec:
+    """The gateway's container: a network, and nothing of the workspace.
+
+    ``pins`` are the names beside Anthropic's that it lets through, each with the addresses that
+    it may have though they are not public.
+    """
     upstream, api = stand_in_route(run.upstream), None
     sealed = settings.credentials == "sealed"
     if sealed:
         api = {"socket": f"{LINK}/upstream.sock", "host": API_HOST, "port": 443, "tls": True}
         if upstream is not None:
             api, upstream = {**upstream, "tls": False}, None
-    allow = [API_HOST, *(h for h in settings.egress if "." in h)]
+    # Last, so that no preset pins the model's own API.
+    allow = {**{name: list(addresses) for name, addresses in pins.items()}, API_HOST: []}
     if sealed:
         # Inside a tunnel the agent could speak to Anthropic with a key of its own.
-        names = [h.lower().rstrip(".") for h in allow]
-        allow = [h for h in names if h != API_HOST and not f".{API_HOST}".endswith(h.lstrip("*"))]
+        allow = {name: a for name, a in allow.items() if not _covers(name, API_HOST)}
     wish: dict[str, Any] = {"socket": f"{LINK}/proxy.sock", "allow": allow, "upstream": upstream}
     if api is not None:
         wish["api"] = api

@@ -51,7 +51,7 @@ def find(environ: Mapping[str, str], setting: str = "") -> Registry:
     :class:`PlandockError` with the next step where none of them gives one.
     """
     own = _user_configuration(environ)
-    env = _environment(environ)
+    env = from_variables(environ)
     address = setting or env.get(_SCOPE) or own.get(_SCOPE) or env.get("registry")
     address = address or own.get("registry")
     ca_file = env.get("cafile") or own.get("cafile") or ""
@@ -68,7 +68,7 @@ def find(environ: Mapping[str, str], setting: str = "") -> Registry:
     return Registry(address.rstrip("/"), _authorization(address, {**own, **env}), ca_file)
 
 
-def _environment(environ: Mapping[str, str]) -> dict[str, str]:
+def from_variables(environ: Mapping[str, str]) -> dict[str, str]:
     """npm's settings from the environment: ``npm_config_NAME``, in any case of the prefix."""
     found: dict[str, str] = {}
     for name, value in environ.items():
@@ -87,6 +87,11 @@ def _user_configuration(environ: Mapping[str, str]) -> dict[str, str]:
         text = path.read_text("utf-8", "replace")
     except OSError:
         return {}
+    return read_npmrc(text, environ)
+
+
+def read_npmrc(text: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """The settings of an ``.npmrc``, ``${NAME}`` filled in from ``environ`` where it is set."""
     found: dict[str, str] = {}
     for line in text.splitlines():
         key, equals, value = line.strip().partition("=")

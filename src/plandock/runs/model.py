@@ -143,6 +143,9 @@ class Run:
     outcome: str = ""  # the agent's closing words
     notes: list[str] = field(default_factory=list)
     egress: list[dict[str, Any]] = field(default_factory=list)
+    # What the gateway was told to let through beside Anthropic's API: hosts by preset, and under
+    # `egress` those that the user named.
+    reach: dict[str, list[str]] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)  # frozen at hand-off
     handoff_key: str = ""
     supervisor_pid: int = 0

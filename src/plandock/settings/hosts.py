@@ -18,8 +18,8 @@ _ALIASES = {
     "debian": ("apt", "apt-get", "deb", "dpkg", "ubuntu"),
 }
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
-# A name whose last part is a number is an address literal.
-_NAME = re.compile(rf"({_LABEL}\.)+(?=[a-z0-9-]*[a-z])({_LABEL})")
+# A name whose last part is a number, or 0x and one, is an address literal to a resolver.
+_NAME = re.compile(rf"({_LABEL}\.)+(?!0x[0-9a-f]*$)(?=[a-z0-9-]*[a-z])({_LABEL})")
 # Below a country's own suffix: `*.co.uk` would be a whole country's companies.
 _SECOND_LEVEL = frozenset(
     [

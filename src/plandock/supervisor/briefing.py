@@ -12,11 +12,38 @@ def prompt(run: Run) -> str:
         f"You now run headless in a sealed container, on a copy of the repository at {run.repo}, "
         f"on the branch {run.branch}. Carry out the approved plan completely, without asking. "
         "Commit your work on this branch in sensible steps; the commits are collected when you "
-        "end. There is no remote and no network except the model's own API: do not push, and do "
-        "not retry what needs the network. Finish with a short summary of what you did and what "
-        "is left."
+        f"end. There is no remote: do not push. {_network(run)} You are an ordinary user without "
+        "root; sudo and installing system packages do not work. Finish with a short summary of "
+        "what you did and what is left."
     )
     if not run.fresh:
         return f"Proceed with the approved plan.\n\n{told}"
     plan = (paths.run_dir(run.id) / "plan.md").read_text("utf-8")
     return f"Implement the following plan:\n\n{plan}\n\n{told}"
+
+
+# What the agent can do with each preset, in the words of its tools.
+_TOOLS = {
+    "npm": "npm install",
+    "pypi": "pip install, as this user or in a venv",
+    "crates": "cargo",
+    "go": "go modules",
+    "debian": "apt-get update and apt-get download, not install",
+}
+
+
+def _network(run: Run) -> str:
+    """What the box can reach, and that everything else is refused on purpose."""
+    parts = []
+    for name, hosts in run.reach.items():
+        listed = ", ".join(hosts)
+        parts.append(f"{listed} ({_TOOLS[name]})" if name in _TOOLS else listed)
+    if not parts:
+        beside = "no network except the model's own API"
+    else:
+        beside = f"no network except the model's own API and, over https, {'; '.join(parts)}"
+    tools = " The package clients are set up for that already." if run.reach else ""
+    return (
+        f"There is {beside}.{tools} Every other host is refused by design: do not retry it and "
+        "do not look for a way around, say what was missing instead."
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,13 @@ from plandock.supervisor.briefing import prompt
 DISALLOWED = ("Bash(git push:*)", "EnterPlanMode", "ExitPlanMode", "AskUserQuestion")
 
 
-def start_order(run: Run, settings: Settings, login: Login, who: tuple[str, str]) -> dict[str, Any]:
-    """What the steward is told: with the login, or with the placeholder of a sealed one."""
+def start_order(
+    run: Run, settings: Settings, login: Login, who: tuple[str, str], clients: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the steward is told: with the login, or with the placeholder of a sealed one.
+
+    ``clients`` is how the box's package clients are to be set up (:mod:`plandock.gateway.presets`).
+    """
     sealed = settings.credentials == "sealed"
     # Both go by the reverse route: the stand-in's, or the one on which the gateway adds the token.
     by_route = bool(run.upstream) or sealed
@@ -50,6 +56,7 @@ def start_order(run: Run, settings: Settings, login: Login, who: tuple[str, str]
         "name": who[0],
         "email": who[1],
         "setup": settings.setup,
+        "clients": clients,
         "arguments": arguments,
         "prompt": prompt(run),
     }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import uuid
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from plandock.claude.login import Login
 from plandock.engines import detect
 from plandock.engines.protocol import Engine
 from plandock.errors import PlandockError
+from plandock.gateway import presets
 from plandock.runs.model import Run, State, utc_now
 from plandock.runs.store import Store
 from plandock.settings.keys import Settings
@@ -48,6 +51,7 @@ def stage(store: Store, run: Run) -> None:
     if login is None:
         login = logins.kept_in_a_volume(engine, image, run.upstream)
     launch.make_volumes(engine, run)
+    way = presets.find(settings.egress, os.environ, run.cwd)
     _step(store, run, "snapshot")
     repo = Path(run.repo)
     name, mail = git.identity(repo)
@@ -63,7 +67,12 @@ def stage(store: Store, run: Run) -> None:
         fresh=talk is None,
         model=talk.model if talk else "",
         box_session_id=str(uuid.uuid4()),
-        notes=run.notes + [f"left out of the snapshot: {x}" for x in snapshot.left_out],
+        notes=[
+            *run.notes,
+            *(f"left out of the snapshot: {x}" for x in snapshot.left_out),
+            *way.notes,
+        ],
+        reach=way.reach,
     )
     _step(store, run, "workspace")
     memory = conversation.user_memory(Path(run.config_dir))
@@ -71,13 +80,15 @@ def stage(store: Store, run: Run) -> None:
     spec = launch.stage_spec(run, image, git.line(repo, "rev-parse", "--show-object-format"))
     stage_workspace(engine, spec, repo, wish, (*(talk.files if talk else ()), *memory))
     # Not earlier: staging hands the volume of its socket over.
-    gateway = _InBackground(lambda: _start_gateway(engine, run, image, settings, login))
+    gateway = _InBackground(
+        lambda: _start_gateway(engine, run, image, settings, login, way.pins)
+    )
     _step(store, run, "box")
     box = launch.box_spec(run, image, settings)
     engine.create(box)
     engine.start(box.name)
     gateway.join()
-    launch.tell(engine, run, start_order(run, settings, login, (name, mail)))
+    launch.tell(engine, run, start_order(run, settings, login, (name, mail), way.clients))
     store.move(run.id, State.STAGING, State.RUNNING, step="agent")
 
 
@@ -126,8 +137,15 @@ class _InBackground:
             raise self._error
 
 
-def _start_gateway(engine: Engine, run: Run, image: str, settings: Settings, login: Login) -> None:
-    spec = launch.gateway_spec(run, image, settings)
+def _start_gateway(
+    engine: Engine,
+    run: Run,
+    image: str,
+    settings: Settings,
+    login: Login,
+    pins: Mapping[str, Sequence[str]],
+) -> None:
+    spec = launch.gateway_spec(run, image, settings, pins)
     engine.create(spec)
     engine.start(spec.name)
     if settings.credentials == "sealed":

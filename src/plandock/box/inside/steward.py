@@ -17,6 +17,7 @@ from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
+import clients  # type: ignore[import-not-found]
 import relay as relay_module  # type: ignore[import-not-found]
 
 ROOM = "/run/plandock"
@@ -108,7 +109,7 @@ class Steward:
         wish = self.wish
         env = {
             "HOME": HOME,
-            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "PATH": f"{HOME}/.local/bin:/usr/local/bin:/usr/bin:/bin",
             "LANG": "C.UTF-8",
             "TERM": "dumb",
             "SHELL": "/bin/bash",
@@ -126,6 +127,7 @@ class Steward:
         for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"):
             env[name] = proxy
         env["NO_PROXY"] = env["no_proxy"] = "127.0.0.1,localhost"
+        env |= clients.set_up(HOME, proxy, wish.get("clients") or {})
         if wish.get("by_route"):
             env["ANTHROPIC_BASE_URL"] = f"http://127.0.0.1:{relay_module.UPSTREAM_PORT}"
         if wish.get("api_key"):
