@@ -14,7 +14,7 @@ from plandock.settings.keys import Settings
 
 def _wish(mode: str, *, upstream: str = "", egress: tuple[str, ...] = ()) -> dict[str, Any]:
     run = Run(id=RunId("r7k2"), repo="/home/ada/project", upstream=upstream)
-    spec = launch.gateway_spec(run, "image", Settings(credentials=mode, egress=egress))
+    spec = launch.gateway_spec(run, "image", Settings(credentials=mode), {n: [] for n in egress})
     wish: dict[str, Any] = json.loads(spec.env["PLANDOCK_GATEWAY"])
     return wish
 
@@ -25,11 +25,11 @@ def test_sealed_means_a_route_to_the_api_and_no_tunnel_to_it() -> None:
     assert (wish["api"]["host"], wish["api"]["port"], wish["api"]["tls"]) == (
         "api.anthropic.com", 443, True,
     )  # fmt: skip
-    assert wish["allow"] == ["example.com"]
+    assert wish["allow"] == {"example.com": []}
     assert wish["upstream"] is None
     open_wish = _wish("host", egress=("example.com",))
     assert "api" not in open_wish
-    assert open_wish["allow"] == ["api.anthropic.com", "example.com"]
+    assert open_wish["allow"] == {"api.anthropic.com": [], "example.com": []}
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,8 @@ def test_sealed_means_a_route_to_the_api_and_no_tunnel_to_it() -> None:
 )
 def test_egress_does_not_open_the_tunnel_again(name: str) -> None:
     """However it is written; a name that only looks alike stays (positive control)."""
-    assert _wish("sealed", egress=(name, "docs.anthropic.com"))["allow"] == ["docs.anthropic.com"]
+    wish = _wish("sealed", egress=(name, "docs.anthropic.com"))
+    assert wish["allow"] == {"docs.anthropic.com": []}
 
 
 def test_a_stand_in_takes_the_apis_place_behind_the_token() -> None:

@@ -1,4 +1,7 @@
-"""Commands that only look: ps, show, logs, receipt, config.  They read store and files alone."""
+"""Commands that only look: ps, show, logs, receipt, config.
+
+They read store and files alone, but for `logs --egress` of a run that still goes.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import click
 
 from plandock import git, paths, settings
 from plandock.claude.redact import redact
+from plandock.cli import egress_log
 from plandock.cli.common import json_option, print_json, run_argument
 from plandock.errors import PlandockError
 from plandock.printable import one_line, printable
@@ -94,11 +98,7 @@ def logs(run_name: str, follow: bool, supervisor: bool, egress: bool, as_json: b
     with Store() as store:
         run = store.find(run_name)
         if egress:
-            if as_json:
-                print_json(run.egress)
-                return
-            for entry in run.egress:
-                click.echo(one_line(f"{entry['decision']:8} {entry['target']} ×{entry['count']}"))
+            egress_log.show(store, run, follow=follow, as_json=as_json)
             return
         name = "supervisor.log" if supervisor else "events.jsonl"
         path = paths.run_dir(run.id) / name

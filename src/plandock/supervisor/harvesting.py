@@ -19,6 +19,7 @@ from plandock.engines.protocol import Engine
 from plandock.errors import EngineError, PlandockError
 from plandock.runs.model import Run, State, utc_now, utc_time
 from plandock.runs.store import Store
+from plandock.supervisor import egress
 from plandock.supervisor.running import read_progress
 from plandock.workspace import harvest as harvesting
 
@@ -43,7 +44,7 @@ def harvest(store: Store, run: Run) -> None:
         "usage": progress.usage,
         "denied": progress.denied,
         "outcome": progress.closing_words,
-        "egress": _egress(engine, run),
+        "egress": egress.counted(egress.decisions(engine, run)),
     }
     # Something did not come along: the volume is then its only copy, until `drop`.
     kept = any("left behind" in note for note in taken.notes)
@@ -199,22 +200,3 @@ def _bring_conversation_home(engine: Engine, run: Run, progress: Progress) -> Pa
             config_dir=Path(run.config_dir),
         )
     return None
-
-
-def _egress(engine: Engine, run: Run) -> list[dict[str, Any]]:
-    """The gateway's decisions, one entry per decision and target, counted."""
-    counted: dict[tuple[str, str], dict[str, Any]] = {}
-    with contextlib.suppress(PlandockError):
-        reader = engine.logs(launch.names_of(run).gateway, follow=False)
-        assert reader.stdout is not None
-        for line in reader.stdout:
-            try:
-                said = json.loads(line)
-            except ValueError:
-                continue
-            decision, target = str(said.get("decision")), redact(str(said.get("target", ""))[:300])
-            if decision in ("allowed", "refused", "failed") and len(counted) < 500:
-                entry = {"decision": decision, "target": target, "why": said.get("why"), "count": 0}
-                counted.setdefault((decision, target), entry)["count"] += 1
-        proc.end(reader)
-    return list(counted.values())

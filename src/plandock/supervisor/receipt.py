@@ -78,15 +78,9 @@ def as_text(run: Run) -> str:
             f"{usage.cache_read_tokens} from cache",
         ),
         ("box", f"{run.engine} {run.image}, Claude Code {run.cli_version}"),
-        (
-            "reached",
-            ", ".join(e["target"] for e in run.egress if e["decision"] == "allowed")
-            or ("the stand-in" if run.upstream else "nothing"),
-        ),
-        (
-            "refused",
-            ", ".join(e["target"] for e in run.egress if e["decision"] == "refused") or "nothing",
-        ),
+        ("egress", _egress(run)),
+        ("reached", _targets(run, "allowed") or ("the stand-in" if run.upstream else "nothing")),
+        ("refused", _targets(run, "refused") or "nothing"),
     ]
     if run.upstream:
         rows.append(("stand-in", f"{run.upstream} stood in for Anthropic's API"))
@@ -106,3 +100,21 @@ def _duration_s(run: Run) -> float | None:
         return None
     start, end = (datetime.fromisoformat(t).timestamp() for t in (run.started_at, run.ended_at))
     return end - start
+
+
+def _egress(run: Run) -> str:
+    """What the gateway was told to let through: presets with their hosts, and named hosts."""
+    parts = []
+    for name, hosts in run.reach.items():
+        listed = ", ".join(hosts)
+        parts.append(listed if name == "egress" else f"{name} ({listed})")
+    return "; ".join(["Anthropic's API alone" if not parts else "Anthropic's API", *parts])
+
+
+def _targets(run: Run, decision: str) -> str:
+    """The hosts of one decision, with how often where it was more than once."""
+    return ", ".join(
+        e["target"] + (f" ×{e['count']}" if e.get("count", 1) > 1 else "")
+        for e in run.egress
+        if e["decision"] == decision
+    )

@@ -11,6 +11,7 @@ from plandock.settings.hosts import is_host_name
 
 # What may stand in a file that is written in the box: no quote, no space, no control character.
 _PATH = re.compile(r"[A-Za-z0-9._~/@+%=:,-]{0,1024}")
+_BLANK = re.compile(r"[\x00-\x20\x7f]")
 # Some services put a login into the path: a long word of letters and digits mixed.
 _TOKEN = re.compile(r"/(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[A-Za-z0-9]{20,}(?=/|$)")
 LOGIN = "the mirror of {what} needs a login; it isn't taken along"
@@ -46,8 +47,10 @@ class Found:
         Always https on 443 (``http_too``: plain http, the client's default, is rewritten to it)
         and without login, query and fragment.
         """
+        text = text.strip()
         try:
-            parts = urlsplit(text.strip())
+            # urlsplit would take tabs and line breaks out and go on.
+            parts = urlsplit("" if _BLANK.search(text) else text)
             host, port = (parts.hostname or "").lower().rstrip("."), parts.port
         except ValueError:
             host, port, parts = "", None, urlsplit("")

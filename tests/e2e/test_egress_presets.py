@@ -1,0 +1,121 @@
+"""Presets in `egress`: the box's own npm and pip, by the real CLI's Bash tool.
+
+The laptop's clients are set up like this machine's own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from plandock.standin import Script, ToolCall, bash, commit, execution_scene
+from tests.support import clients, machine
+from tests.support.laptop import Laptop
+
+pytestmark = [pytest.mark.timeout(300), pytest.mark.e2e]
+
+PROJECT = {"name": "p", "version": "1.0.0", "dependencies": {"is-number": "7.0.0"}}
+LOCK = {
+    "name": "p",
+    "version": "1.0.0",
+    "lockfileVersion": 3,
+    "requires": True,
+    "packages": {
+        "": PROJECT,
+        # No address: npm takes it from the registry that it is set up for.
+        "node_modules/is-number": {"version": "7.0.0"},
+    },
+}
+NPM = "npm ci >npm.txt 2>&1; echo npm:$? >>out.txt; node -p 'require(\"is-number\")(5)' >>out.txt"
+PIP = "pip install six >pip.txt 2>&1; echo pip:$? >>out.txt; "
+PIP += "python3 -c 'import six' && echo six >>out.txt"
+
+
+@pytest.fixture
+def cli() -> Path:
+    """The newest CLI."""
+    path = os.environ.get(machine.CLI_VERSIONS["newest"], "")
+    assert os.access(path, os.X_OK), "the CLI is missing. Next step: `make setup`"
+    return Path(path)
+
+
+@pytest.fixture
+def make_configured(make_laptop: Callable[..., Laptop], cli: Path) -> Callable[..., Laptop]:
+    """A laptop whose package clients are set up like this machine's, and a project on it."""
+
+    def make(engine: str, **settings: str) -> Laptop:
+        laptop = make_laptop(cli, engine, env={"PLANDOCK_NODE": "true", **settings})
+        laptop.env |= clients.configure(laptop.home)
+        laptop.repo.commit(
+            {
+                "package.json": json.dumps(PROJECT),
+                "package-lock.json": json.dumps(LOCK),
+                ".gitignore": "node_modules\n",
+            }
+        )
+        return laptop
+
+    return make
+
+
+def carry_out(laptop: Laptop, *calls: ToolCall) -> str:
+    """Hand off a plan that makes these calls; what they wrote to out.txt."""
+    laptop.standin.script = Script(
+        scenes=(execution_scene((*calls, bash("cat npm.txt pip.txt"), commit("Look"))),)
+    )
+    done = laptop.plandock(
+        "run", "--plan", "-", "--wait", stdin="# The plan\n\nDo it.\n", check=False
+    )
+    assert done.returncode == 0, laptop.plandock("logs", "last", check=False).stdout
+    return laptop.repo.git("show", "feature/auto:out.txt")
+
+
+def decisions(laptop: Laptop, decision: str) -> set[str]:
+    """The targets of one decision of the gateway."""
+    return {
+        e["target"] for e in laptop.json("logs", "last", "--egress") if e["decision"] == decision
+    }
+
+
+def test_with_the_presets_npm_and_pip_work_in_the_box(
+    make_configured: Callable[..., Laptop], engine: str
+) -> None:
+    """`npm ci` and `pip install`, by the mirrors that the laptop's own clients name."""
+    laptop = make_configured(engine, PLANDOCK_EGRESS="npm,pypi")
+    out = carry_out(laptop, bash(NPM), bash(PIP))
+    shown = laptop.plandock("logs", "last").stdout
+    assert out.split() == ["npm:0", "true", "pip:0", "six"], shown
+    run = laptop.json("show", "last")
+    assert set(run["reach"]) == {"npm", "pypi"}
+    allowed = {f"{host}:443" for hosts in run["reach"].values() for host in hosts}
+    assert decisions(laptop, "allowed") <= allowed
+    assert {f"{run['reach']['npm'][0]}:443", f"{run['reach']['pypi'][0]}:443"} <= decisions(
+        laptop, "allowed"
+    )
+    receipt = laptop.plandock("receipt", "last").stdout
+    assert "npm" in receipt
+    assert run["reach"]["npm"][0] in receipt
+
+
+def test_without_presets_npm_and_pip_fail_at_once_and_the_refusal_is_on_record(
+    make_configured: Callable[..., Laptop], engine: str
+) -> None:
+    """Nothing beside the API is reachable: each gives up after its first refusal."""
+    laptop = make_configured(engine)
+    out = carry_out(laptop, bash(NPM), bash(PIP))
+    assert "npm:0" not in out
+    assert "pip:0" not in out
+    assert "six" not in out
+    assert decisions(laptop, "allowed") == set()
+    refused = {e["target"]: e for e in laptop.json("logs", "last", "--egress")}
+    assert len(refused) >= 2  # npm's and pip's own defaults
+    assert {e["decision"] for e in refused.values()} == {"refused"}
+    assert max(e["count"] for e in refused.values()) <= 3  # no retries
+    shown = laptop.plandock("logs", "last", "--egress").stdout
+    assert all(f"refused  {target}" in shown for target in refused)
+    assert next(iter(refused)) in laptop.plandock("receipt", "last").stdout
+    assert laptop.json("show", "last")["reach"] == {}
