@@ -360,7 +360,7 @@ def test_names_of_presets_are_pinned_and_typed_names_are_not(
 ) -> None:
     """A mirror in a company's network is reached at that address; a typed name only in public."""
     names(monkeypatch, {"registry.npmjs.org": ["10.1.2.3", "10.1.2.4"]})
-    way = presets.find(("npm", "intranet.example.com"), user.environ, [])
+    way = presets.find(("npm", "intranet.example.com"), user.environ, "/absent")
     assert way.pins == {
         "intranet.example.com": [],
         "registry.npmjs.org": ["10.1.2.3", "10.1.2.4"],
@@ -374,7 +374,7 @@ def test_a_name_on_this_machine_or_the_link_is_never_pinned(
 ) -> None:
     """No way to a service of the host or to a cloud's metadata, and a note that says so."""
     names(monkeypatch, {"registry.npmjs.org": [address]})
-    way = presets.find(("npm",), user.environ, [])
+    way = presets.find(("npm",), user.environ, "/absent")
     assert way.pins == {"registry.npmjs.org": []}
     assert "no address" in way.notes[0]
 
@@ -391,14 +391,14 @@ def test_a_repositorys_settings_do_not_choose_the_mirror(
     }
     env = {"npm_config_registry": "https://evil.example.com/", "HOME": str(tmp_path)}
     put(tmp_path, ".claude/settings.json", json.dumps({"env": env}))
-    way = presets.find(("npm", "pypi"), environ, [tmp_path])
+    way = presets.find(("npm", "pypi"), environ, str(tmp_path))
     assert way.reach == {"npm": ["registry.npmjs.org"], "pypi": ["own.example.com"]}
-    control = presets.find(("npm",), environ, [])
+    control = presets.find(("npm",), environ, "/absent")
     assert control.reach == {"npm": ["evil.example.com"]}
 
 
 def test_without_presets_no_client_is_read(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is allowed, and nothing is said to the box but the certificates."""
     put(user.home, ".npmrc", "registry=https://npm.example.com/\n")
-    way = presets.find((), user.environ, [])
+    way = presets.find((), user.environ, "/absent")
     assert (way.reach, way.pins, way.clients, way.notes) == ({}, {}, {"ca": ""}, ())
