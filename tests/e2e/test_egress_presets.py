@@ -31,8 +31,11 @@ LOCK = {
     },
 }
 NPM = "npm ci >npm.txt 2>&1; echo npm:$? >>out.txt; node -p 'require(\"is-number\")(5)' >>out.txt"
-PIP = "pip install six >pip.txt 2>&1; echo pip:$? >>out.txt; "
-PIP += "python3 -c 'import six' && echo six >>out.txt"
+# The image may have it already, as a part of something else: only the home counts.
+PIP = (
+    "pip install --ignore-installed six >pip.txt 2>&1; echo pip:$? >>out.txt; "
+    "ls ~/.local/lib/python3*/site-packages/six.py >/dev/null 2>&1 && echo six >>out.txt; true"
+)
 
 
 @pytest.fixture
@@ -116,6 +119,6 @@ def test_without_presets_npm_and_pip_fail_at_once_and_the_refusal_is_on_record(
     assert {e["decision"] for e in refused.values()} == {"refused"}
     assert max(e["count"] for e in refused.values()) <= 3  # no retries
     shown = laptop.plandock("logs", "last", "--egress").stdout
-    assert all(f"refused  {target}" in shown for target in refused)
+    assert all(f"refused {target}" in shown for target in refused)
     assert next(iter(refused)) in laptop.plandock("receipt", "last").stdout
     assert laptop.json("show", "last")["reach"] == {}

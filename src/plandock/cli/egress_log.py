@@ -63,4 +63,4 @@ def _line(entry: dict[str, Any]) -> str:
     times = f" ×{entry['count']}" if "count" in entry else ""
     why = f"  ({entry['why']})" if entry.get("why") else ""
     stamp = f"{entry['at'][11:19]} " if entry.get("at") else ""
-    return one_line(f"{stamp}{entry['decision']:8} {entry['target']}{times}{why}")
+    return one_line(f"{stamp}{entry['decision']} {entry['target']}{times}{why}")

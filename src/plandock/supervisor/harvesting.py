@@ -12,7 +12,7 @@ from plandock import git, paths, proc
 from plandock.box import launch
 from plandock.claude import conversation
 from plandock.claude.billing import judge_auth_status
-from plandock.claude.redact import redact, redact_tokens
+from plandock.claude.redact import redact_tokens
 from plandock.claude.stream import Progress
 from plandock.engines import detect
 from plandock.engines.protocol import Engine

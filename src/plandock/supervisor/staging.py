@@ -80,9 +80,7 @@ def stage(store: Store, run: Run) -> None:
     spec = launch.stage_spec(run, image, git.line(repo, "rev-parse", "--show-object-format"))
     stage_workspace(engine, spec, repo, wish, (*(talk.files if talk else ()), *memory))
     # Not earlier: staging hands the volume of its socket over.
-    gateway = _InBackground(
-        lambda: _start_gateway(engine, run, image, settings, login, way.pins)
-    )
+    gateway = _InBackground(lambda: _start_gateway(engine, run, image, settings, login, way.pins))
     _step(store, run, "box")
     box = launch.box_spec(run, image, settings)
     engine.create(box)
