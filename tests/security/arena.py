@@ -87,7 +87,8 @@ class Arena:
         self._world()
         launch.make_volumes(self.engine, self.run)
         self._stage()
-        gateway = launch.gateway_spec(self.run, self.image, self.settings)
+        named: dict[str, list[str]] = {name: [] for name in self.settings.egress}
+        gateway = launch.gateway_spec(self.run, self.image, self.settings, named)
         assert gateway.network == "bridge"
         self._in_world(gateway)
         box = launch.box_spec(self.run, self.image, self.settings)
