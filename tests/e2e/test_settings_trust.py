@@ -73,7 +73,8 @@ def test_a_hostile_repository_is_handed_off_and_gains_nothing(
     # prevent.  From the acceptance on, nothing that is planted runs.
     assert (canary.read_text() if canary.exists() else "") == before
     assert not (laptop.repo.root / LOCAL_EXECUTION_FILE).exists()
-    assert run["commits"] == 2
+    # In the box its PATH does count: there it breaks the agent's own git, and the leftovers arrive.
+    assert run["commits"] >= 1
     assert run["billing"]["source"] == "subscription"
     boxed = [r for r in laptop.standin.requests[planned:] if r.has_tools]
     assert boxed
