@@ -110,6 +110,16 @@ def _setup_token(laptop: Laptop) -> Path:
     return laptop.home / ".config/plandock/setup-token"
 
 
+def _who_says(engine: str, held: HeldRun, text: str) -> str:
+    """A container that has said a text, and ended; its name."""
+    name = f"{held.box}-said"
+    words = ["run", "-i", "--network", "none", "--name", name, "--entrypoint", "cat"]
+    subprocess.run(
+        [engine, *words, held.run["image"]], input=text.encode(), check=True, capture_output=True
+    )
+    return name
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_no_token_lies_anywhere_but_in_memory_while_the_agent_works_and_afterwards(
     plant: Callable[[str], Planted], mode: str
@@ -208,11 +218,13 @@ def test_positive_control_the_searcher_finds_what_is_planted_in_each_kind_of_pla
     assert ("access", f"volume {volume}: /looked-at/planted") in look.volume(
         volume, held.run["image"]
     )
-    held.execute("sh", "-c", "cat /tmp/planted > /proc/1/fd/1")
-    time.sleep(1)
-    assert look.words("logs", "logs", held.box)
-    (tmp_path / "planted").write_text(own)
-    assert look.folder(tmp_path) == {("access", str(tmp_path / "planted"))}
+    engine = planted.laptop.engine
+    assert look.words("logs", "logs", _who_says(engine, held, token))
+    subprocess.run([engine, "rm", "-f", f"{held.box}-said"], check=True, capture_output=True)
+    folder = tmp_path / "apart"
+    folder.mkdir()
+    (folder / "planted").write_text(own)
+    assert look.folder(folder) == {("access", str(folder / "planted"))}
     child = subprocess.Popen(["sleep", "300"], env={"PATH": os.environ["PATH"], "PLANTED": own})
     try:
         assert ("access", f"/proc/{child.pid}/environ") in look.host_processes()
