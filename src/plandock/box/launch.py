@@ -297,6 +297,12 @@ def remove_containers(engine: Engine, run: Run) -> None:
         engine.remove(container.name)
 
 
+def remove_helpers(engine: Engine, run: Run) -> None:
+    """Remove what a killed supervisor's harvest left at work; the box itself stays."""
+    for role in ("stage", "harvest", "conversation"):
+        engine.remove(f"plandock-{run.id}-{role}")
+
+
 def remove_volumes(engine: Engine, run: Run) -> None:
     """Remove every volume of a run; the mirror stays."""
     for volume in engine.volumes(f"plandock.run={run.id}"):

@@ -28,6 +28,9 @@ class Progress:
     denied: list[dict[str, Any]] = field(default_factory=list)
     result: dict[str, Any] | None = None
     resets_at: int = 0
+    limited: bool = False  # a usage limit was met, and nothing came after it
+    api_trouble: bool = False  # the CLI tried again, and nothing came after it
+    moved: bool = False  # the model has said something
     billing_refused: str = ""
     ended: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
@@ -49,11 +52,22 @@ class Progress:
             info = message.get("rate_limit_info")
             if isinstance(info, dict) and info.get("status") == "rejected":
                 self.resets_at = _count(info.get("resetsAt"))
+                self.limited = True
+        elif kind == "assistant":
+            self._said(message.get("message"))
+        elif kind == "system" and sub == "api_retry":
+            self.api_trouble = True
         elif kind == "result":
             self._result(message)
         elif kind == "plandock":
             self._own(message)
         return message
+
+    def _said(self, said: object) -> None:
+        # The CLI puts its own errors into the model's mouth, under this name (measured).
+        if isinstance(said, dict) and said.get("model") != "<synthetic>":
+            self.moved = True
+            self.limited = self.api_trouble = False
 
     def _result(self, message: dict[str, Any]) -> None:
         self.result = message

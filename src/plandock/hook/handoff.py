@@ -5,38 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
-from plandock import git, paths, proc, settings
+from plandock import git, paths, settings
 from plandock.errors import PlandockError
 from plandock.hook import preflight
 from plandock.hook.payload import LARGEST_PLAN, clean_plan
 from plandock.printable import one_line
 from plandock.runs.model import Run, RunId, State, new_run_id, utc_now, utc_time
+from plandock.runs.starting import start_supervisor
 from plandock.runs.store import Store
 from plandock.settings import project
 from plandock.settings.environment import trusted, upstream
 from plandock.workspace import branch
-
-# All that a supervisor gets of the caller's environment (git and the engine's client through
-# it): where things are, the engine, the way to a registry, the language and the desktop.
-_PASSED = frozenset(
-    {
-        "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR", "TERM",
-        "CLAUDE_CONFIG_DIR", "CONTAINER_HOST", "CONTAINER_SSHKEY", "SSH_AUTH_SOCK",
-        "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE",
-        "CURL_CA_BUNDLE", "GIT_SSL_CAINFO",
-        "LD_LIBRARY_PATH", "DBUS_SESSION_BUS_ADDRESS", "DISPLAY", "WAYLAND_DISPLAY",
-        "GOPROXY", "GOPATH", "GOENV", "GOSUMDB", "GONOSUMDB", "GOPRIVATE", "GOFLAGS", "RUSTUP_HOME",
-    }
-)  # fmt: skip
-_PASSED_PREFIXES = (
-    "LC_", "XDG_", "DOCKER_", "CONTAINERS_", "BUILDKIT_", "NPM_CONFIG_", "PIP_", "UV_", "CARGO_",
-    "__CF_USER_TEXT_ENCODING", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY",
-)  # fmt: skip
 
 # A run that is still queued this long after its hand-off may have no supervisor (seconds).
 _STARTED_BY_THEN_S = 2.0
@@ -158,31 +140,6 @@ def _write_plan(run_id: RunId, plan: str) -> None:
         file.write(plan.encode("utf-8", "replace"))
         file.flush()
         os.fsync(file.fileno())
-
-
-def start_supervisor(
-    run_id: RunId, environ: Mapping[str, str] | None = None, *, billing: str = "subscription"
-) -> int:
-    """Start the run's supervisor, detached; returns its pid.  A second one ends by itself.
-
-    Its environment is built from an allowlist; of the ``PLANDOCK_*`` variables it gets those of
-    ``environ`` (default: this process's).
-    """
-    environ = os.environ if environ is None else environ
-    ours = {n: v for n, v in environ.items() if n.startswith("PLANDOCK_")}
-    env = proc.clean_environment(keep=_PASSED)
-    env = {n: v for n, v in env.items() if n in _PASSED or n.upper().startswith(_PASSED_PREFIXES)}
-    env |= ours
-    chosen_key = os.environ.get("ANTHROPIC_API_KEY", "")
-    if chosen_key and billing == "api-key":
-        env["ANTHROPIC_API_KEY"] = chosen_key
-    entry = Path(__file__).parent.parent / "supervisor" / "__main__.py"
-    return proc.start_detached(
-        # With site, unlike the hook: the image takes in h11, which lies there.
-        [sys.executable, "-I", str(entry), run_id],
-        log=paths.run_dir(run_id) / "supervisor.log",
-        env=env,
-    )
 
 
 def plan_in_transcript(path: str) -> str:

@@ -41,11 +41,22 @@ FINAL = frozenset({State.DONE, State.FAILED, State.STOPPED})
 # Every move that the store will make; anything else is a bug and is refused.  `resume` is the
 # only way out of a final state, and never out of `done`.
 MOVES: dict[State, frozenset[State]] = {
-    State.QUEUED: frozenset({State.STAGING, State.WAITING, State.FAILED, State.STOPPED}),
-    State.STAGING: frozenset(
-        {State.RUNNING, State.QUEUED, State.WAITING, State.FAILED, State.STOPPED}
+    State.QUEUED: frozenset(
+        {State.STAGING, State.HARVESTING, State.WAITING, State.FAILED, State.STOPPED}
     ),
-    State.RUNNING: frozenset({State.HARVESTING, State.WAITING, State.FAILED, State.STOPPED}),
+    State.STAGING: frozenset(
+        {
+            State.RUNNING,
+            State.HARVESTING,
+            State.QUEUED,
+            State.WAITING,
+            State.FAILED,
+            State.STOPPED,
+        }
+    ),
+    State.RUNNING: frozenset(
+        {State.HARVESTING, State.QUEUED, State.WAITING, State.FAILED, State.STOPPED}
+    ),
     State.HARVESTING: frozenset({State.DONE, State.WAITING, State.FAILED, State.STOPPED}),
     State.WAITING: frozenset(
         {
@@ -149,8 +160,22 @@ class Run:
     settings: dict[str, Any] = field(default_factory=dict)  # frozen at hand-off
     handoff_key: str = ""
     supervisor_pid: int = 0
-    supervisor_started: str = ""  # when that process took the run over
+    supervisor_started: str = ""  # that process's own start, as `alive.started` tells it
     step: str = ""  # the last step the supervisor began
+    # What a supervisor leaves for the next one.
+    staged: bool = False  # the volumes hold the workspace and the conversation
+    attempt: int = 0  # boxes in which the agent was let go, up to now
+    events_offset: int = 0  # where the present attempt begins in events.jsonl, in bytes
+    strikes: int = 0  # attempts in a row that got nowhere
+    active_s: float = 0.0  # time that the agent has worked, waiting not counted
+    tip: str = ""  # where a resumed run's workspace begins; empty: at the snapshot
+    back_to: str = ""  # the state that a wait for the engine or for room interrupted
+    login_mark: str = ""  # digest of the token that the box has
+    spent_login: str = ""  # digest of the token that the API refused; another one is waited for
+    ending: dict[str, Any] = field(default_factory=dict)  # the end that was decided upon
+    say: str = ""  # what the user wants said to the agent when it goes on
+    stop_forced: bool = False
+    told: list[str] = field(default_factory=list)  # what the user was notified of
 
     def to_json(self) -> dict[str, Any]:
         """The contract's JSON object; empty times and names are ``null``."""
@@ -180,7 +205,24 @@ class Run:
         return cls(**kept)
 
 
-_INTERNAL = ("handoff_key", "supervisor_pid", "supervisor_started", "settings", "stop_requested")
+_INTERNAL = (
+    "handoff_key",
+    "supervisor_pid",
+    "supervisor_started",
+    "settings",
+    "stop_requested",
+    "stop_forced",
+    "staged",
+    "events_offset",
+    "strikes",
+    "tip",
+    "back_to",
+    "login_mark",
+    "spent_login",
+    "ending",
+    "told",
+    "say",
+)
 _NULLABLE = (
     "reason",
     "branch",

@@ -56,8 +56,12 @@ class Store:
         self.path = os.fspath(path if path is not None else paths.store_file())
         try:
             os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
-            # Created by hand first: SQLite would use the umask, and prompts are private.
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            # Created by hand first: SQLite would use the umask, and prompts are private.  Only
+            # where it is not there: closing any descriptor of the file drops the POSIX locks of
+            # every connection in this process, and another process may then delete the log that
+            # they write to (sqlite.org/howtocorrupt.html, 2.2; measured).
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
             self._db = sqlite3.connect(self.path, timeout=20.0, isolation_level=None)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
@@ -187,6 +191,14 @@ class Store:
         )
         return [{"at": at, "kind": kind, **json.loads(data)} for at, kind, data in rows]
 
+    def last_move(self, run_id: str) -> str:
+        """When the run came into the state it is in (RFC 3339)."""
+        row = self._db.execute(
+            "SELECT at FROM event WHERE run = ? AND kind = 'moved' ORDER BY seq DESC LIMIT 1",
+            (run_id,),
+        ).fetchone()
+        return str(row[0]) if row else self.get(run_id).created_at
+
     def list(self, *, unfinished: bool = False, repo: str = "") -> list[Run]:
         """Runs, newest first; only unfinished ones, or only those of one repository, if asked."""
         where, values = ["1"], []
@@ -225,6 +237,36 @@ class Store:
             data = {k: v for k, v in changes.items() if k in ("reason", "message", "waiting_until")}
             self._event(run.id, "moved", {"from": str(source), "to": str(target), **data})
         return run
+
+    def admit(self, run_id: str, most: int) -> bool:
+        """Move a queued run on to staging if it is its turn; whether it went.
+
+        In one transaction, so that many supervisors never hold more than ``most`` places between
+        them.  The longest waiting goes first; who waits for something else holds no place, but
+        for one whose box may still be there.
+        """
+        with self._write():
+            run = self.get(run_id)
+            if run.state is not State.QUEUED or self._place_of(run) >= most:
+                return False
+            run.state = State.STAGING
+            run.started_at = run.started_at or utc_now()
+            self._save(run)
+            self._event(run.id, "moved", {"from": "queued", "to": "staging"})
+        return True
+
+    def place_in_queue(self, run: Run) -> int:
+        """How many runs go, or stand in the queue, before this queued one."""
+        return self._place_of(run)
+
+    def _place_of(self, run: Run) -> int:
+        before = 0
+        for other in self.list(unfinished=True):
+            if other.state is State.QUEUED:
+                before += (other.created_at, other.id) < (run.created_at, run.id)
+            elif other.state is not State.WAITING or other.back_to:
+                before += 1
+        return before
 
     def change(self, run_id: str, **changes: Any) -> Run:
         """Change fields of a run, never its state."""

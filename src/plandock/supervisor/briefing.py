@@ -47,3 +47,16 @@ def _network(run: Run) -> str:
         f"There is {beside}.{tools} Every other host is refused by design: do not retry it and "
         "do not look for a way around, say what was missing instead."
     )
+
+
+def prompt_again(run: Run) -> str:
+    """What the agent is told when its conversation goes on after it was broken off."""
+    words = run.say or (
+        "You were interrupted (a usage limit, a restart or the like). Look at what is there "
+        "already (git log, git status), then go on with the approved plan where you left off. "
+        "A command that was running when you were interrupted may have run half."
+    )
+    return (
+        f"{words}\n\nYou are still headless in the sealed container, on the branch {run.branch}; "
+        "what was said about it holds. Commit your work, and finish with a short summary."
+    )

@@ -6,93 +6,183 @@ the stored state alone, so a second supervisor goes on where a first one ended.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import os
 import time
 import traceback
+from collections.abc import Callable
+from typing import Any
 
 from plandock import paths
 from plandock.claude.redact import redact
-from plandock.errors import PlandockError
+from plandock.engines.protocol import EngineDown
+from plandock.errors import CredentialsError, PlandockError, StoreError
+from plandock.runs import alive
 from plandock.runs.model import Run, State, utc_now
 from plandock.runs.store import Store
-from plandock.supervisor import harvesting, running, staging
+from plandock.supervisor import freezing, harvesting, queue, running, staging, waiting
 from plandock.supervisor.receipt import write_receipt
+from plandock.supervisor.steps import say
+from plandock.supervisor.verdict import failed, stopped
 
 _QUEUE_POLL_S = 0.3
+_STORE_POLL_S = 2.0
+# Another supervisor of this run may be on its way out (seconds).
+_LOCK_PATIENCE_S = 3.0
+# As engines, git and the kernel put it.
+_FULL = ("no space left on device", "disk quota exceeded", "database or disk is full")
 
 
 def drive(run_id: str) -> int:
     """Take a run as far as it goes; returns 0, or 75 when another supervisor has it."""
-    folder = paths.run_dir(run_id)
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    lock = _lock(run_id)
+    if lock is None:
         return 75
-    with Store() as store:
-        store.change(run_id, supervisor_pid=os.getpid(), supervisor_started=utc_now())
-        while not (run := store.get(run_id)).state.final:
-            say(f"state {run.state}")
-            try:
-                _step(store, run)
-            except Exception as error:
-                _fail(store, run.id, error)
-        write_receipt(store, store.get(run_id))
+    while True:
+        if _patiently(lambda: _drive(run_id)):
+            break
+        # Not this run's turn yet: leave, but not if the turn came just now.
+        with Store() as store:
+            run = store.change(run_id, supervisor_pid=0, supervisor_started="")
+            if run.state.final or not queue.is_due(store, run):
+                break
+    os.close(lock)
     return 0
 
 
-def say(words: str) -> None:
-    """One line into supervisor.log, without secrets."""
-    print(f"{utc_now()} {redact(words)}", flush=True)
+def _drive(run_id: str) -> bool:
+    """Whether the run has come to its end; False where it need not be watched for now."""
+    with Store() as store:
+        pid, started = alive.mine()
+        store.change(run_id, supervisor_pid=pid, supervisor_started=started)
+        while not (run := store.get(run_id)).state.final:
+            say(f"state {run.state}")
+            try:
+                if not _step(store, run):
+                    return False
+            except StoreError:
+                raise
+            except Exception as error:
+                _mishap(store, store.get(run.id), error)
+        write_receipt(store, run)
+        queue.wake(store)
+    return True
 
 
-def _step(store: Store, run: Run) -> None:
-    if run.stop_requested and run.state in (State.QUEUED, State.STAGING, State.WAITING):
-        store.move(run.id, run.state, State.STOPPED, reason="stopped", ended_at=utc_now())
-        staging.clean_up(store, run)
-    elif run.state is State.QUEUED:
-        _wait_for_a_place(store, run)
-    elif run.state is State.STAGING:
-        staging.stage(store, run)
+def _lock(run_id: str) -> int | None:
+    """The run's lock, held until this process ends; None where another has it."""
+    handle = os.open(paths.run_dir(run_id) / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    end = time.monotonic() + _LOCK_PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return handle
+        except BlockingIOError:
+            if time.monotonic() > end:
+                os.close(handle)
+                return None
+            time.sleep(0.05)
+
+
+def _patiently(work: Callable[[], bool]) -> bool:
+    """Do it again for as long as the store cannot be written; what is in the engine stays."""
+    while True:
+        try:
+            return work()
+        except (StoreError, OSError) as error:
+            if not _is_full(error) and not isinstance(error, StoreError):
+                raise
+            # No space to say it anywhere but here, and perhaps not even here.
+            with contextlib.suppress(OSError):
+                say(f"the store cannot be written, trying again: {error}")
+            time.sleep(_STORE_POLL_S)
+
+
+def _step(store: Store, run: Run) -> bool:
+    if run.state is State.QUEUED:
+        return _queued(store, run)
+    if run.state is State.STAGING:
+        if run.stop_requested:
+            _end(store, run, stopped("stopped"))
+        else:
+            staging.stage(store, run)
+            queue.wake(store)
     elif run.state is State.RUNNING:
         running.follow(store, run)
+        queue.wake(store)
     elif run.state is State.HARVESTING:
         harvesting.harvest(store, run)
     else:
-        time.sleep(_QUEUE_POLL_S)
+        waiting.look(store, run)
+    return True
 
 
-def _wait_for_a_place(store: Store, run: Run) -> None:
-    most = int(run.settings.get("max_parallel", 2))
-    going = [r for r in store.list(unfinished=True) if r.state is not State.QUEUED]
-    ahead = [
-        r
-        for r in store.list(unfinished=True)
-        if r.state is State.QUEUED and (r.created_at, r.id) < (run.created_at, run.id)
-    ]
-    if len(going) + len(ahead) < most:
-        store.move(run.id, State.QUEUED, State.STAGING, started_at=utc_now())
-    else:
-        time.sleep(_QUEUE_POLL_S)
+def _queued(store: Store, run: Run) -> bool:
+    if run.stop_requested:
+        _end(store, run, stopped("stopped"))
+        return True
+    run = freezing.freeze(store, run)
+    if store.admit(run.id, int(run.settings.get("max_parallel", 2))):
+        queue.wake(store)
+        return True
+    if not queue.is_due(store, run):
+        return False
+    time.sleep(_QUEUE_POLL_S)
+    return True
 
 
-def _fail(store: Store, run_id: str, error: Exception) -> None:
-    say("".join(traceback.format_exception(error)))
-    run = store.get(run_id)
+def _end(store: Store, run: Run, ending: dict[str, Any]) -> None:
+    """End a run that has no agent at work: by a harvest where there is something to harvest."""
+    if run.staged:
+        store.move(run.id, run.state, State.HARVESTING, ending=ending)
+        return
+    staging.clean_up(store, run)
+    fields = {k: v for k, v in ending.items() if k != "target"}
+    fields["hint"] = str(fields.get("hint", "")).replace("{run}", run.id)
+    store.move(run.id, run.state, State(ending["target"]), ended_at=utc_now(), **fields)
+
+
+def _mishap(store: Store, run: Run, error: Exception) -> None:
+    """What to do about a failure: wait where it will pass, end the run where it will not."""
     if run.state.final:
         return
+    words = error.message if isinstance(error, PlandockError) else f"{error}"
+    if run.state is State.WAITING:
+        say(f"while waiting: {words}")
+        time.sleep(_STORE_POLL_S)
+    elif isinstance(error, EngineDown):
+        waiting.interrupt(store, run, "engine", words)
+    elif _is_full(error):
+        waiting.interrupt(store, run, "disk", words)
+    elif isinstance(error, CredentialsError) and run.state is State.STAGING:
+        say(f"waits (login): {words}")
+        store.move(run.id, run.state, State.WAITING, reason="login", message=words, hint=error.hint)
+    else:
+        _fail(store, run, error)
+
+
+def _is_full(error: BaseException) -> bool:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return any(words in str(error).lower() for words in _FULL)
+
+
+def _fail(store: Store, run: Run, error: Exception) -> None:
+    say("".join(traceback.format_exception(error)))
     known = isinstance(error, PlandockError)
     message = redact(error.message if isinstance(error, PlandockError) else f"a bug: {error}")
-    changes = {
-        "reason": type(error).__name__ if known else "bug",
-        "message": message,
-        "hint": redact(error.hint) if isinstance(error, PlandockError) else "see supervisor.log",
-        "exit_code": error.exit_code if isinstance(error, PlandockError) else 3,
-        "ended_at": utc_now(),
-    }
-    store.move(run.id, run.state, State.FAILED, **changes)
-    if run.state in (State.QUEUED, State.STAGING):
-        staging.clean_up(store, run)
-    else:
-        staging.end_containers(run)  # the volumes stay: they hold the work
+    ending = failed(
+        type(error).__name__ if known else "bug",
+        message,
+        error.exit_code if isinstance(error, PlandockError) else 3,
+        redact(error.hint) if isinstance(error, PlandockError) else "see supervisor.log",
+    )
+    if run.state is not State.HARVESTING:
+        _end(store, run, ending)
+        return
+    # The volumes stay: they hold the work.
+    staging.end_containers(run)
+    del ending["target"]
+    store.move(run.id, run.state, State.FAILED, ended_at=utc_now(), **ending)

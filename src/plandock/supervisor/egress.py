@@ -13,6 +13,7 @@ from plandock.claude.redact import redact
 from plandock.engines.protocol import Engine
 from plandock.errors import PlandockError
 from plandock.runs.model import Run
+from plandock.supervisor.lines import bounded_lines
 
 _DECISIONS = ("allowed", "refused", "failed")
 _MOST = 500
@@ -27,7 +28,7 @@ def decisions(engine: Engine, run: Run, *, follow: bool = False) -> Iterator[dic
         reader = engine.logs(launch.names_of(run).gateway, follow=follow)
         assert reader.stdout is not None
         try:
-            for line in reader.stdout:
+            for line in bounded_lines(reader.stdout, 1 << 20):
                 try:
                     said = json.loads(line)
                 except (ValueError, RecursionError):
@@ -46,10 +47,17 @@ def decisions(engine: Engine, run: Run, *, follow: bool = False) -> Iterator[dic
 
 def counted(said: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """One entry per decision and target, with how often it was made."""
+    return merged([], said)
+
+
+def merged(
+    before: Iterable[dict[str, Any]], said: Iterable[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """What was counted before, of earlier boxes of the run, and these decisions, as one."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    for one in said:
+    for one in [*before, *said]:
         key = (one["decision"], one["target"])
         if key in found or len(found) < _MOST:
-            entry = {k: one[k] for k in ("decision", "target", "why")} | {"count": 0}
-            found.setdefault(key, entry)["count"] += 1
+            entry = {k: one.get(k) for k in ("decision", "target", "why")} | {"count": 0}
+            found.setdefault(key, entry)["count"] += one.get("count", 1)
     return list(found.values())

@@ -6,137 +6,66 @@ import contextlib
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from plandock import git, paths, proc
 from plandock.box import launch
 from plandock.claude import conversation
-from plandock.claude.billing import judge_auth_status
 from plandock.claude.redact import redact_tokens
-from plandock.claude.stream import Progress
 from plandock.engines import detect
 from plandock.engines.protocol import Engine
 from plandock.errors import EngineError, PlandockError
-from plandock.runs.model import Run, State, utc_now, utc_time
+from plandock.runs.model import Run, State, utc_now
 from plandock.runs.store import Store
-from plandock.supervisor import egress
-from plandock.supervisor.running import read_progress
+from plandock.supervisor.steps import begin
+from plandock.supervisor.verdict import failed
 from plandock.workspace import harvest as harvesting
 
 MOST_BYTES = 512 << 20
 
 
 def harvest(store: Store, run: Run) -> None:
-    """Bring everything home; ends with the run in a final state."""
+    """Bring everything home; ends with the run in a final state.
+
+    Each part may have been done before, by a supervisor that was killed: done again it is the
+    same.  The last thing is the move to the end that was decided upon.
+    """
     engine = detect.choose(run.engine)
-    progress = read_progress(paths.run_dir(run.id) / "events.jsonl")
-    changes = _outcome(engine, run, progress)
     names = launch.names_of(run)
-    store.note_event(run.id, "step", {"name": "bundle"})
+    launch.remove_helpers(engine, run)
+    begin(store, run, "bundle")
     taken = _take_work(engine, run)
-    changes |= {
-        "head": taken.head,
-        "branch": taken.branch,  # "" where nothing was committed: then there is none
-        "commits": taken.commits,
-        "flagged_files": list(taken.flagged),
-        "notes": run.notes + progress.notes + list(taken.notes),
-        "turns": progress.turns,
-        "usage": progress.usage,
-        "denied": progress.denied,
-        "outcome": progress.closing_words,
-        "egress": egress.counted(egress.decisions(engine, run)),
-    }
+    begin(store, run, "conversation")
+    home = _bring_conversation_home(engine, run)
+    notes = [*run.notes, *taken.notes]
     # Something did not come along: the volume is then its only copy, until `drop`.
     kept = any("left behind" in note for note in taken.notes)
     if kept:
-        changes["notes"].append(f"what was left behind is in the volume {names.work}")
-    home = _bring_conversation_home(engine, run, progress)
-    if home is None:
-        changes["box_session_id"] = ""
-    changes["ended_at"] = utc_now()
-    target = changes.pop("target")
-    store.change(run.id, **changes)
+        notes.append(f"what was left behind is in the volume {names.work}")
+    ending = dict(run.ending) or failed("agent", "the run was ended", 10, "")
+    ending["hint"] = str(ending.get("hint", "")).replace("{run}", run.id)
+    target = State(ending.pop("target"))
+    run = store.change(
+        run.id,
+        head=taken.head,
+        branch=taken.branch,  # "" where nothing was committed: then there is none
+        commits=taken.commits,
+        flagged_files=list(taken.flagged),
+        notes=list(dict.fromkeys(notes)),
+        box_session_id=run.box_session_id if home else "",
+    )
+    begin(store, run, "clean-up")
     launch.remove_containers(engine, run)
     if not kept:
         launch.remove_volumes(engine, run)
-    store.move(run.id, State.HARVESTING, target)
-
-
-def _outcome(engine: Engine, run: Run, progress: Progress) -> dict[str, Any]:
-    """Which end the agent's own words and the container's make of this run."""
-    verdict = judge_auth_status(progress.auth_status, kind="file")
-    by_key = run.settings.get("billing") == "api-key"
-    refused = progress.billing_refused
-    why = str((progress.ended or {}).get("why", ""))
-    if not by_key and (refused or (progress.auth_status is not None and not verdict.ok)):
-        culprit = f"the CLI would use {refused}" if refused else verdict.culprit
-        return _failed(
-            "billing",
-            f"not started, it would be billed per token: {culprit}",
-            21,
-            "plandock doctor names what to remove",
-        )
-    if run.stop_requested:
-        return {"target": State.STOPPED, "reason": "stopped", "exit_code": 10}
-    if run.reason == "timeout":
-        return {
-            "target": State.STOPPED,
-            "reason": "timeout",
-            "exit_code": 10,
-            "message": "the run reached its time limit",
-        }
-    result = progress.result or {}
-    if result.get("subtype") == "error_max_turns":
-        return {
-            "target": State.STOPPED,
-            "reason": "max_turns",
-            "exit_code": 10,
-            "message": progress.closing_words,
-        }
-    if progress.succeeded:
-        return {"target": State.DONE, "reason": "", "exit_code": 0}
-    status = result.get("api_error_status")
-    if progress.resets_at:
-        until = utc_time(progress.resets_at)
-        return _failed(
-            "usage_limit",
-            f"the usage limit was reached; it resets at {until}",
-            10,
-            "accept the plan again after that",
-        )
-    if status in (401, 403):
-        return _failed(
-            "login",
-            "the login was refused by the API",
-            21,
-            "open claude once to renew the login, then run again",
-        )
-    if result:
-        return _failed(
-            "agent",
-            progress.closing_words or "the agent ended with an error",
-            10,
-            f"plandock logs {run.id}",
-        )
-    state = engine.inspect(launch.names_of(run).box)
-    if state is not None and state.oom_killed:
-        return _failed("memory", "the box ran out of memory", 10, "raise `memory`")
-    return _failed(
-        "agent",
-        f"the agent ended without a result{': ' + why if why else ''}",
-        10,
-        f"plandock logs {run.id}",
+    store.move(
+        run.id,
+        State.HARVESTING,
+        target,
+        ended_at=utc_now(),
+        staged=kept,
+        waiting_until="",
+        **ending,
     )
-
-
-def _failed(reason: str, message: str, code: int, hint: str) -> dict[str, Any]:
-    return {
-        "target": State.FAILED,
-        "reason": reason,
-        "message": message[:2000],
-        "exit_code": code,
-        "hint": hint,
-    }
 
 
 def _take_work(engine: Engine, run: Run) -> harvesting.Harvested:
@@ -183,15 +112,17 @@ def _take_work(engine: Engine, run: Run) -> harvesting.Harvested:
         )
 
 
-def _bring_conversation_home(engine: Engine, run: Run, progress: Progress) -> Path | None:
+def _bring_conversation_home(engine: Engine, run: Run) -> Path | None:
     """The box's conversation into the user's own folder; its going missing is no failure."""
-    if not progress.init:
+    if not run.attempt:
         return None
     key = paths.project_key(run.cwd)
     place = f"{launch.CONVERSATION}/projects/{key}/{run.box_session_id}.jsonl"
     with contextlib.suppress(PlandockError, OSError):
         spec = launch.reader_spec(run, run.image, "conversation", ("cat", "--", place))
         content = redact_tokens(engine.run(spec).stdout)
+        if not content:
+            return None
         (paths.run_dir(run.id) / "conversation.jsonl").write_bytes(content)
         return conversation.bring_home(
             content,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from pathlib import Path
@@ -17,7 +18,7 @@ from plandock.settings.keys import Settings
 SIGN_IN_AGAIN = "plandock login --box"
 
 
-def on_this_machine(run: Run, settings: Settings) -> Login | None:
+def on_this_machine(run: Run, settings: Settings, *, min_life_s: float = 600.0) -> Login | None:
     """The login that the user's machine has for a run; None where it lies in the engine."""
     if settings.credentials == "box" and settings.billing == "subscription":
         return None
@@ -26,6 +27,7 @@ def on_this_machine(run: Run, settings: Settings) -> Login | None:
         billing=settings.billing,
         config_dir=Path(run.config_dir),
         environ=os.environ,
+        min_life_s=min_life_s,
     )
 
 
@@ -61,6 +63,11 @@ def _read(engine: Engine, image: str) -> Login:
     if login is None:
         raise CredentialsError(f"there is no login in {where}", hint=SIGN_IN_AGAIN)
     return login
+
+
+def mark_of(login: Login) -> str:
+    """A word by which a token is known again; the token cannot be read from it."""
+    return hashlib.sha256(b"plandock\0" + login.token.reveal().encode()).hexdigest()[:16]
 
 
 def hand_over(engine: Engine, run: Run, login: Login) -> None:

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from plandock import paths
 from plandock.box import launch
 from plandock.claude.billing import neutral_settings
 from plandock.claude.login import Login
 from plandock.runs.model import Run
 from plandock.settings.keys import Settings
-from plandock.supervisor.briefing import prompt
+from plandock.supervisor.briefing import prompt, prompt_again
 
 # `plan` and question tools wait for a person, of whom there is none in a box; the push rule is a
 # courtesy to the model, what holds is that there is nowhere to push to (facts, section 6).
@@ -37,15 +38,12 @@ def start_order(
         fixed["env"]["ANTHROPIC_API_KEY"] = secrets["api_key"]
     else:
         secrets = {"credentials": login.box_file(sealed=sealed)}
-    arguments = ["-p", "--input-format", "stream-json", "--output-format", "stream-json"]
-    arguments += ["--verbose", "--dangerously-skip-permissions"]
-    arguments += ["--max-turns", str(settings.max_turns)]
-    if not run.fresh:
-        arguments += ["--resume", Path(run.transcript).stem, "--fork-session"]
-    arguments += ["--session-id", run.box_session_id]
-    if run.model:
-        arguments += ["--model", run.model]
-    arguments += ["--disallowedTools", *DISALLOWED]
+    head = ["-p", "--input-format", "stream-json", "--output-format", "stream-json"]
+    head += ["--verbose", "--dangerously-skip-permissions"]
+    head += ["--max-turns", str(settings.max_turns)]
+    fork = [] if run.fresh else ["--resume", Path(run.transcript).stem, "--fork-session"]
+    tail = ["--model", run.model] if run.model else []
+    tail += ["--disallowedTools", *DISALLOWED]
     return {
         "op": "start",
         **secrets,
@@ -57,6 +55,12 @@ def start_order(
         "email": who[1],
         "setup": settings.setup,
         "clients": clients,
-        "arguments": arguments,
+        # Which of the two is for the steward to see: it has the conversation before it.
+        "conversation": f"projects/{paths.project_key(run.cwd)}/{run.box_session_id}.jsonl",
+        "arguments": [*head, *fork, "--session-id", run.box_session_id, *tail],
         "prompt": prompt(run),
+        "again": [*head, "--resume", run.box_session_id, *tail],
+        "prompt_again": prompt_again(run),
+        "time_left_s": max(1.0, settings.timeout_s - run.active_s),
+        "silence_s": settings.silence_s,
     }

@@ -1,11 +1,11 @@
-"""While the agent works: its output is read, kept, and judged."""
+"""While the agent works: its output is read, kept, and judged; then it is seen what comes next."""
 
 from __future__ import annotations
 
-import threading
+import dataclasses
 import time
-from datetime import datetime
 from pathlib import Path
+from typing import IO, Any
 
 from plandock import paths, proc
 from plandock.box import launch
@@ -14,48 +14,138 @@ from plandock.claude.redact import redact_tokens
 from plandock.claude.stream import Progress
 from plandock.engines import detect
 from plandock.engines.protocol import Engine
-from plandock.runs.model import Billing, Run, State
+from plandock.runs.model import Billing, Run, State, Usage, utc_time
 from plandock.runs.store import Store
+from plandock.supervisor import egress
+from plandock.supervisor.lines import bounded_lines
+from plandock.supervisor.steps import begin, say
+from plandock.supervisor.verdict import BoxEnd, judge
+from plandock.supervisor.watch import Watch
+
+_REOPEN_S = 0.5
 
 
 def follow(store: Store, run: Run) -> None:
-    """Read the box's log from its start to its end; ends with the run in `harvesting`."""
+    """Read the box's log from its start to its end, then move the run on."""
     engine = detect.choose(run.engine)
     box = launch.names_of(run).box
-    guard = threading.Timer(_time_left_s(run), _out_of_time, (engine, store, run))
-    guard.daemon = True
-    guard.start()
     progress = Progress()
+    state = engine.inspect(box)
+    if state is None:
+        # Removed by somebody: what was kept of its output is all there is.
+        progress = read_progress(_events(run), run.events_offset)
+    else:
+        with Watch(engine, run):
+            while state is not None:
+                progress = _read(store, engine, run)
+                state = engine.inspect(box)
+                if state is None or not state.running:
+                    break
+                # The reader ended before the box did: the engine was restarted under it.
+                time.sleep(_REOPEN_S)
+                run = store.get(run.id)
+    conclude(store, engine, store.get(run.id), progress)
+
+
+def _read(store: Store, engine: Engine, run: Run) -> Progress:
+    """One reading of the log, which is the truth: from its start, so that a second reader of the
+    same attempt writes the same into events.jsonl."""
+    progress = Progress()
+    reader = engine.logs(launch.names_of(run).box, follow=True)
+    assert reader.stdout is not None
     try:
-        reader = engine.logs(box, follow=True)
-        assert reader.stdout is not None
-        # The log is the truth and is read from its start, so a second reader writes the same.
-        with open(paths.run_dir(run.id) / "events.jsonl", "wb") as events:
-            for raw in reader.stdout:
+        with open(_events(run), "r+b" if _events(run).exists() else "w+b") as events:
+            events.truncate(run.events_offset)
+            events.seek(run.events_offset)
+            for raw in bounded_lines(reader.stdout):
                 # What an agent says of its own token is not kept: the engine's log, which has it
                 # as it was said, goes with the container.
                 line = redact_tokens(raw)
                 events.write(line)
                 events.flush()
-                _judge(store, engine, run, progress, line)
-        proc.end(reader)
+                _take(store, engine, run, progress, line)
     finally:
-        guard.cancel()
-    engine.stop(box)
-    store.move(run.id, State.RUNNING, State.HARVESTING)
-
-
-def read_progress(events: Path) -> Progress:
-    """What a run's kept output tells."""
-    progress = Progress()
-    if events.is_file():
-        with open(events, "rb") as file:
-            for line in file:
-                progress.take(line)
+        proc.end(reader)
     return progress
 
 
-def _judge(store: Store, engine: Engine, run: Run, progress: Progress, line: bytes) -> None:
+def read_progress(events: Path | IO[bytes], offset: int = 0) -> Progress:
+    """What a run's kept output tells, from one attempt's beginning on."""
+    progress = Progress()
+    if isinstance(events, Path):
+        if events.is_file():
+            with open(events, "rb") as file:
+                return read_progress(file, offset)
+        return progress
+    events.seek(offset)
+    for line in bounded_lines(events):
+        progress.take(line)
+    return progress
+
+
+def conclude(store: Store, engine: Engine, run: Run, progress: Progress) -> None:
+    """Move a run whose box has ended: to its end, to a wait, or back into the queue."""
+    names = launch.names_of(run)
+    engine.stop(names.box)
+    state = engine.inspect(names.box)
+    ended = BoxEnd(there=False)
+    if state is not None:
+        ended = BoxEnd(True, state.oom_killed, state.exit_code)
+    verdict = judge(run, progress, ended)
+    changes: dict[str, Any] = {
+        **_sums(run, progress),
+        "egress": egress.merged(run.egress, egress.decisions(engine, run)),
+        "active_s": run.active_s,
+    }
+    moved_on = 0 if progress.moved else run.strikes
+    if verdict.kind == "end":
+        target = State.HARVESTING
+        changes |= {"ending": verdict.ending, "strikes": 0}
+    elif verdict.kind == "wait":
+        target = State.WAITING
+        changes |= {
+            "reason": verdict.reason,
+            "message": verdict.message,
+            "waiting_until": utc_time(verdict.until) if verdict.until else "",
+            "spent_login": run.login_mark if verdict.reason == "login" else "",
+            "strikes": moved_on + verdict.strike,
+            "hint": "",
+        }
+    else:
+        target = State.QUEUED
+        changes |= {
+            "strikes": (run.strikes if ended.oom_killed else moved_on) + verdict.strike,
+            "message": f"goes on after: {verdict.message}"[:500],
+        }
+    say(f"the agent's box has ended: {verdict.kind} {verdict.reason} {verdict.message}")
+    store.move(run.id, State.RUNNING, target, **changes)
+    if verdict.kind != "end":
+        # A wait can be long: what holds the work are the volumes.
+        launch.remove_containers(engine, run)
+
+
+def _sums(run: Run, progress: Progress) -> dict[str, Any]:
+    """What this attempt adds; saved together with the move, so never twice."""
+    usage = Usage(
+        **{
+            name: getattr(run.usage, name) + value
+            for name, value in dataclasses.asdict(progress.usage).items()
+        }
+    )
+    return {
+        "turns": run.turns + progress.turns,
+        "usage": usage,
+        "denied": [*run.denied, *progress.denied][:200],
+        "outcome": progress.closing_words or run.outcome,
+        "notes": list(dict.fromkeys([*run.notes, *progress.notes])),
+    }
+
+
+def _events(run: Run) -> Path:
+    return paths.run_dir(run.id) / "events.jsonl"
+
+
+def _take(store: Store, engine: Engine, run: Run, progress: Progress, line: bytes) -> None:
     """Take one line; a run that does not pay as the user wishes is ended here as well."""
     message = progress.take(line)
     if message is None:
@@ -69,20 +159,10 @@ def _judge(store: Store, engine: Engine, run: Run, progress: Progress, line: byt
         if not verdict.ok and not by_key:
             engine.kill(launch.names_of(run).box)
     elif message is progress.init:
+        begin(store, run, "working")
         verdict = judge_init(message)
         known = store.get(run.id).billing
         known.api_key_source = str(message.get("apiKeySource"))[:100]
         store.change(run.id, billing=known)
         if not verdict.ok and not by_key:
             engine.kill(launch.names_of(run).box)
-
-
-def _time_left_s(run: Run) -> float:
-    started = datetime.fromisoformat(run.started_at).timestamp()
-    limit = float(run.settings.get("timeout_s", 4 * 3600.0))
-    return max(0.0, started + limit - time.time())
-
-
-def _out_of_time(engine: Engine, store: Store, run: Run) -> None:
-    store.change(run.id, reason="timeout")
-    engine.stop(launch.names_of(run).box)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from plandock import git
+from plandock import git, paths
 from plandock.box import image as box_image
 from plandock.box import launch
 from plandock.claude import binary, conversation
@@ -19,27 +18,31 @@ from plandock.engines import detect
 from plandock.engines.protocol import Engine
 from plandock.errors import PlandockError
 from plandock.gateway import presets
-from plandock.runs.model import Run, State, utc_now
+from plandock.runs.model import Run, State
 from plandock.runs.store import Store
 from plandock.settings.keys import Settings
 from plandock.supervisor import logins
+from plandock.supervisor.freezing import frozen_conversation
 from plandock.supervisor.order import start_order
-from plandock.workspace.snapshot import take_snapshot
+from plandock.supervisor.steps import begin
 from plandock.workspace.stage import Wish
 from plandock.workspace.stage import stage as stage_workspace
 
 
 def stage(store: Store, run: Run) -> None:
-    """Bring the box up and let the agent go; ends with the run in `running`."""
+    """Bring the box up and let the agent go; ends with the run in `running`.
+
+    The volumes are laid out once; a run that goes on finds them as its last box left them.
+    """
     settings = Settings.from_dict(run.settings)
     launch.check_place(run.repo)
-    engine = detect.choose(settings.engine)
-    _step(store, run, "login")
+    engine = detect.choose(run.engine if run.staged else settings.engine)
+    begin(store, run, "login")
     login = logins.on_this_machine(run, settings)
-    version = binary.version_of(Path(run.claude))
+    version = run.cli_version if run.staged else binary.version_of(Path(run.claude))
     run = store.change(run.id, engine=engine.name, cli_version=version)
-    clean_up(store, run)
-    _step(store, run, "image")
+    launch.remove_containers(engine, run)
+    begin(store, run, "image")
     image = box_image.ensure_image(
         engine,
         cli_version=version,
@@ -50,44 +53,60 @@ def stage(store: Store, run: Run) -> None:
     )
     if login is None:
         login = logins.kept_in_a_volume(engine, image, run.upstream)
-    launch.make_volumes(engine, run)
     way = presets.find(settings.egress, os.environ, run.cwd)
-    _step(store, run, "snapshot")
-    repo = Path(run.repo)
-    name, mail = git.identity(repo)
-    snapshot = take_snapshot(
-        repo, run_id=run.id, dirty=settings.dirty, carry=settings.carry, name=name, email=mail
-    )
-    talk = _conversation(run)
     run = store.change(
         run.id,
         image=image,
-        base=snapshot.base,
-        snapshot=snapshot.commit,
-        fresh=talk is None,
-        model=talk.model if talk else "",
-        box_session_id=str(uuid.uuid4()),
-        notes=[
-            *run.notes,
-            *(f"left out of the snapshot: {x}" for x in snapshot.left_out),
-            *way.notes,
-        ],
         reach=way.reach,
+        notes=list(dict.fromkeys([*run.notes, *way.notes])),
     )
-    _step(store, run, "workspace")
-    memory = conversation.user_memory(Path(run.config_dir))
-    wish = Wish(run.repo, snapshot.commit, run.branch, name, mail, run.id)
-    spec = launch.stage_spec(run, image, git.line(repo, "rev-parse", "--show-object-format"))
-    stage_workspace(engine, spec, repo, wish, (*(talk.files if talk else ()), *memory))
+    who = git.identity(Path(run.repo))
+    if run.staged and not _volumes_there(engine, run):
+        run = store.change(
+            run.id,
+            staged=False,
+            notes=[*run.notes, "the run's volumes were removed by somebody; it began again"],
+        )
+    if not run.staged:
+        run = _lay_out(store, engine, run, who)
+    begin(store, run, "box")
     # Not earlier: staging hands the volume of its socket over.
     gateway = _InBackground(lambda: _start_gateway(engine, run, image, settings, login, way.pins))
-    _step(store, run, "box")
     box = launch.box_spec(run, image, settings)
     engine.create(box)
     engine.start(box.name)
     gateway.join()
-    launch.tell(engine, run, start_order(run, settings, login, (name, mail), way.clients))
-    store.move(run.id, State.STAGING, State.RUNNING, step="agent")
+    launch.tell(engine, run, start_order(run, settings, login, who, way.clients))
+    events = paths.run_dir(run.id) / "events.jsonl"
+    store.move(
+        run.id,
+        State.STAGING,
+        State.RUNNING,
+        step="agent",
+        attempt=run.attempt + 1,
+        events_offset=events.stat().st_size if events.exists() else 0,
+        say="",
+        login_mark=logins.mark_of(login),
+    )
+
+
+def _volumes_there(engine: Engine, run: Run) -> bool:
+    """Whether what an earlier box left is still in the engine; it would make empty ones anew."""
+    there = {volume.name for volume in engine.volumes(f"plandock.run={run.id}")}
+    return {launch.names_of(run).work, launch.names_of(run).conversation} <= there
+
+
+def _lay_out(store: Store, engine: Engine, run: Run, who: tuple[str, str]) -> Run:
+    """Make the volumes and fill them: workspace and conversation, anew from the host."""
+    launch.remove_volumes(engine, run)
+    launch.make_volumes(engine, run)
+    begin(store, run, "workspace")
+    repo = Path(run.repo)
+    memory = conversation.user_memory(Path(run.config_dir))
+    wish = Wish(run.repo, run.tip or run.snapshot, run.branch, *who, run.id)
+    spec = launch.stage_spec(run, run.image, git.line(repo, "rev-parse", "--show-object-format"))
+    stage_workspace(engine, spec, repo, wish, (*frozen_conversation(run), *memory))
+    return store.change(run.id, staged=True)
 
 
 def clean_up(store: Store, run: Run) -> None:
@@ -105,12 +124,6 @@ def end_containers(run: Run) -> None:
     if run.engine:
         with contextlib.suppress(PlandockError):
             launch.remove_containers(detect.choose(run.engine), run)
-
-
-def _step(store: Store, run: Run, name: str) -> None:
-    store.change(run.id, step=name)
-    store.note_event(run.id, "step", {"name": name})
-    print(f"{utc_now()} step {name}", flush=True)
 
 
 class _InBackground:
@@ -148,12 +161,3 @@ def _start_gateway(
     engine.start(spec.name)
     if settings.credentials == "sealed":
         logins.hand_over(engine, run, login)
-
-
-def _conversation(run: Run) -> conversation.Conversation | None:
-    if run.fresh or not run.transcript:
-        return None
-    transcript = Path(run.transcript)
-    if run.trigger == "accepted":
-        conversation.wait_for_approval(transcript)
-    return conversation.collect(transcript, cwd=run.cwd)

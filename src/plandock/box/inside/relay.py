@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
+from collections.abc import Callable
 
 PROXY_PORT = 3128
 UPSTREAM_PORT = 3129
@@ -21,6 +23,7 @@ class Relay:
     def __init__(self) -> None:
         self.gate = threading.Event()
         self.gate.set()
+        self.moved = time.monotonic()  # when the last byte came in
 
     def listen(self, port: int, place: str) -> None:
         """Serve one port in threads of its own."""
@@ -39,19 +42,31 @@ class Relay:
         except OSError:
             client.close()
             return
-        back = threading.Thread(target=_carry, args=(outward, client, None), daemon=True)
+        back = threading.Thread(
+            target=_carry, args=(outward, client, None, self._came), daemon=True
+        )
         back.start()
-        _carry(client, outward, self.gate)
+        _carry(client, outward, self.gate, None)
         back.join()
         client.close()
         outward.close()
 
+    def _came(self) -> None:
+        self.moved = time.monotonic()
 
-def _carry(source: socket.socket, target: socket.socket, gate: threading.Event | None) -> None:
+
+def _carry(
+    source: socket.socket,
+    target: socket.socket,
+    gate: threading.Event | None,
+    moved: Callable[[], None] | None,
+) -> None:
     with contextlib.suppress(OSError):
         while data := source.recv(65536):
             if gate is not None:
                 gate.wait()
+            if moved is not None:
+                moved()
             target.sendall(data)
     with contextlib.suppress(OSError):
         target.shutdown(socket.SHUT_WR)

@@ -19,6 +19,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import clients  # type: ignore[import-not-found]
 import relay as relay_module  # type: ignore[import-not-found]
+import watchdog  # type: ignore[import-not-found]
 
 ROOM = "/run/plandock"
 HOME = "/plandock/home"
@@ -47,6 +48,9 @@ class Steward:
         self.wish: dict[str, Any] = {}
         self.ended = threading.Event()
         self.seen_result = False
+        self.lost = False
+        self.prompt = ""
+        self.watch: watchdog.Watchdog | None = None
 
     def prepare(self) -> None:
         """Home, FIFO and the ways out."""
@@ -174,17 +178,40 @@ class Steward:
         env = self.environment()
         if wish.get("setup") and not self.set_up(env):
             return 1, "the setup command failed"
-        argv = [CLI, "--settings", self.settings(env), "--strict-mcp-config", *wish["arguments"]]
+        head = [CLI, "--settings", self.settings(env), "--strict-mcp-config"]
+        code, why = self.converse([*head, *self.words()], env)
+        if self.lost and not self.seen_result:
+            # The file is there, and the CLI finds nothing in it to go on from: a new beginning.
+            os.replace(self.talk, self.talk + ".lost")
+            self.lost = False
+            code, why = self.converse([*head, *self.words()], env)
+        return code, why
+
+    @property
+    def talk(self) -> str:
+        """The file of the box's own conversation; it outlives the box."""
+        return f"{VOLUME}/{self.wish['conversation']}"
+
+    def words(self) -> list[str]:
+        """The CLI's arguments: the first time, or for a conversation that was broken off."""
+        again = os.path.exists(self.talk) and os.path.getsize(self.talk) > 0
+        self.prompt = self.wish["prompt_again" if again else "prompt"]
+        arguments: list[str] = self.wish["again" if again else "arguments"]
+        return arguments
+
+    def converse(self, argv: list[str], env: dict[str, str]) -> tuple[int, str]:
+        """One process of the CLI, from its start to its end: its exit code, and why if not its."""
         self.cli = subprocess.Popen(
             argv,
-            cwd=wish["cwd"],
+            cwd=self.wish["cwd"],
             env=env,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
         say("agent-started")
-        threading.Thread(target=self.complaints, daemon=True).start()
+        reader = threading.Thread(target=self.complaints, daemon=True)
+        reader.start()
         # In the home folder: a repository's settings must not answer for the login, and its
         # `apiKeyHelper` would be run by the mere question (measured).
         asked = subprocess.run(
@@ -201,12 +228,19 @@ class Steward:
         except ValueError:
             status = None
         say("auth-status", status=status, code=asked.returncode)
-        if not pays_as_wished(status, wish["billing"]):
+        if not pays_as_wished(status, self.wish["billing"]):
             self.cli.kill()
             self.cli.wait()
             return 1, "billing"
         self.relay.gate.clear()
-        self.speak(wish["prompt"])
+        watch = watchdog.Watchdog(
+            limit_s=self.wish.get("time_left_s"),
+            silence_s=self.wish.get("silence_s"),
+            moved=lambda: self.relay.moved,
+        )
+        self.watch = watch
+        watch.begin(self.cut_short)
+        self.speak(self.prompt)
         why = self.follow()
         try:
             code = self.cli.wait(END_S)
@@ -214,7 +248,17 @@ class Steward:
             self.cli.kill()
             code = self.cli.wait()
             why = why or "the CLI did not end after its result"
-        return code, why
+        reader.join(2.0)
+        return code, watch.end() or why
+
+    def cut_short(self) -> None:
+        """The time is over, or nothing comes any more: end the CLI, and the box with it."""
+        if self.cli is not None:
+            self.cli.terminate()
+            try:
+                self.cli.wait(10.0)
+            except subprocess.TimeoutExpired:
+                self.cli.kill()
 
     def set_up(self, env: dict[str, str]) -> bool:
         """Run the project's own setup command, here in the box; whether it went well."""
@@ -264,6 +308,8 @@ class Steward:
                     self.cli.kill()
                     say("billing-refused", api_key_source=message.get("apiKeySource"))
                     why = "billing"
+            if self.watch is not None:
+                self.watch.take(message)
             if message.get("type") == "result":
                 self.seen_result = True
                 self.hang_up()
@@ -274,6 +320,7 @@ class Steward:
         assert self.cli is not None
         assert self.cli.stderr is not None
         for raw in self.cli.stderr:
+            self.lost = self.lost or b"No conversation found" in raw
             say("stderr", text=raw[:2000].decode("utf-8", "replace").rstrip("\n"))
 
     def hang_up(self) -> None:

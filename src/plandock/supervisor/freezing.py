@@ -1,0 +1,85 @@
+"""What the user accepted, held fast: the tree as a snapshot, the conversation as a copy.
+
+Done before a run waits for its place, so that it carries out what was accepted even if the user
+has gone on meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+from plandock import git, paths
+from plandock.claude import conversation
+from plandock.claude.conversation import BoxFile
+from plandock.runs.model import Run
+from plandock.runs.store import Store
+from plandock.settings.keys import Settings
+from plandock.supervisor.steps import begin
+from plandock.workspace.snapshot import take_snapshot
+
+
+def freeze(store: Store, run: Run) -> Run:
+    """Take snapshot and conversation, once; returns the run with both recorded."""
+    if run.snapshot:
+        return run
+    begin(store, run, "snapshot")
+    settings = Settings.from_dict(run.settings)
+    repo = Path(run.repo)
+    name, mail = git.identity(repo)
+    snapshot = take_snapshot(
+        repo, run_id=run.id, dirty=settings.dirty, carry=settings.carry, name=name, email=mail
+    )
+    talk = _copy_conversation(run)
+    left_out = [f"left out of the snapshot: {x}" for x in snapshot.left_out]
+    return store.change(
+        run.id,
+        base=snapshot.base,
+        fresh=talk is None,
+        model=talk.model if talk else run.model,
+        box_session_id=run.box_session_id or str(uuid.uuid4()),
+        notes=list(dict.fromkeys([*run.notes, *left_out])),
+        snapshot=snapshot.commit,
+    )
+
+
+def frozen_conversation(run: Run) -> tuple[BoxFile, ...]:
+    """The files for the conversation volume: what was accepted, and what the box made of it."""
+    folder = _folder(run)
+    found = [
+        BoxFile(str(path.relative_to(folder)), path.read_bytes())
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    ]
+    kept = paths.run_dir(run.id) / "conversation.jsonl"
+    if run.tip and kept.is_file():
+        # A run that ended once and goes on: its own conversation, brought home at that end.
+        place = f"projects/{paths.project_key(run.cwd)}/{run.box_session_id}.jsonl"
+        found.append(BoxFile(place, kept.read_bytes()))
+    return tuple(found)
+
+
+def _folder(run: Run) -> Path:
+    return paths.run_dir(run.id) / "accepted"
+
+
+def _copy_conversation(run: Run) -> conversation.Conversation | None:
+    if run.fresh or not run.transcript:
+        return None
+    transcript = Path(run.transcript)
+    if run.trigger == "accepted":
+        conversation.wait_for_approval(transcript)
+    talk = conversation.collect(transcript, cwd=run.cwd)
+    if talk is None:
+        return None
+    folder = _folder(run)
+    shutil.rmtree(folder, ignore_errors=True)
+    for file in talk.files:
+        place = folder / file.path
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "wb") as out:
+            out.write(file.content)
+    return talk

@@ -1,0 +1,66 @@
+"""Which runs ought to have a supervisor now, and starting those that have none.
+
+A run beyond its turn needs no process that watches over it: the first in the queue waits for a
+place, and whoever gets or gives up a place wakes those whose turn has come.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+
+from plandock.errors import PlandockError
+from plandock.runs import alive
+from plandock.runs.model import Run, State, utc_now
+from plandock.runs.starting import start_supervisor
+from plandock.runs.store import Store
+from plandock.supervisor.steps import say
+
+# A hand-off that is being made records the run first and starts its supervisor then (seconds).
+_BEING_MADE_S = 3.0
+
+
+def is_due(store: Store, run: Run) -> bool:
+    """Whether this run is to be watched: it goes, it waits, or it is next in the queue."""
+    if run.state is not State.QUEUED:
+        return not run.state.final
+    if run.stop_requested or not run.snapshot:
+        return True
+    most = int(run.settings.get("max_parallel", 2))
+    return store.place_in_queue(run) <= most
+
+
+def unwatched(store: Store) -> list[Run]:
+    """The runs that are due and have no living supervisor, oldest first."""
+    found = []
+    for run in reversed(store.list(unfinished=True)):
+        if alive.is_same(run.supervisor_pid, run.supervisor_started):
+            continue
+        if run.supervisor_pid == 0 and _age_s(run) < _BEING_MADE_S and run.attempt == 0:
+            continue
+        if is_due(store, run):
+            found.append(run)
+    return found
+
+
+def wake(store: Store) -> list[Run]:
+    """Start a supervisor for each run that needs one; returns them.  Two are never at work on
+    one run: the second ends by itself."""
+    started = []
+    for run in unwatched(store):
+        try:
+            start_supervisor(
+                run.id, os.environ, billing=str(run.settings.get("billing", "subscription"))
+            )
+            started.append(run)
+        except (OSError, PlandockError) as error:
+            say(f"no supervisor could be started for {run.id}: {error}")
+    return started
+
+
+def _age_s(run: Run) -> float:
+    try:
+        made = datetime.fromisoformat(run.created_at)
+        return (datetime.fromisoformat(utc_now()) - made).total_seconds()
+    except ValueError:
+        return _BEING_MADE_S

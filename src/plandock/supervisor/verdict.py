@@ -1,0 +1,179 @@
+"""What is to become of a run when its agent has ended: a pure function of what was seen.
+
+Three answers: it ends (and how), it waits (for what, until when), or it is let go once more on
+the same volumes.  Facts about the CLI's messages: shared facts, section 4 (measured).
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from plandock.claude.billing import judge_auth_status
+from plandock.claude.stream import Progress
+from plandock.runs.model import Run, State, utc_time
+
+# The API's own words for "too busy" and "something broke": 5xx, among them 529 (overloaded).
+_BUSY = frozenset({408, 409, 425, 500, 502, 503, 504, 520, 521, 522, 524, 529})
+_FIRST_BACKOFF_S = 20.0
+_LONGEST_BACKOFF_S = 900.0
+_RESET_JITTER_S = (1.0, 5.0)
+# Without a time to wait for, a limit is looked at again after this long.
+_UNKNOWN_RESET_S = 900.0
+_MOST_STRIKES = 4
+_MOST_OUT_OF_MEMORY = 2
+
+
+@dataclass(frozen=True)
+class BoxEnd:
+    """How the container ended, as the engine tells; ``there`` is false where it is gone."""
+
+    there: bool = True
+    oom_killed: bool = False
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``end`` with the fields of the end, ``wait`` with reason and time, or ``again``."""
+
+    kind: Literal["end", "wait", "again"]
+    ending: dict[str, Any] = field(default_factory=dict)
+    reason: str = ""
+    until: float = 0.0
+    message: str = ""
+    strike: bool = False
+
+
+def judge(
+    run: Run,
+    progress: Progress,
+    box: BoxEnd,
+    *,
+    now: float | None = None,
+    jitter: Callable[[float, float], float] = random.uniform,
+) -> Verdict:
+    """The verdict on a run whose box has ended; times are Unix seconds."""
+    now = time.time() if now is None else now
+    if refusal := _refusal(run, progress):
+        return refusal
+    if run.stop_requested:
+        return Verdict("end", stopped("stopped"))
+    if run.reason == "timeout" or (progress.ended or {}).get("why") == "timeout":
+        return Verdict("end", stopped("timeout", "the run reached its time limit"))
+    if run.reason == "disk" and not progress.succeeded:
+        return Verdict("wait", reason="disk", message="the engine's disk is full")
+    result = progress.result or {}
+    if result.get("subtype") in ("error_max_turns", "error_max_budget_usd"):
+        reason = "max_turns" if result["subtype"] == "error_max_turns" else "budget"
+        return Verdict("end", stopped(reason, progress.closing_words or f"{reason} was reached"))
+    if progress.succeeded:
+        return Verdict("end", {"target": str(State.DONE), "reason": "", "exit_code": 0})
+    status = result.get("api_error_status")
+    if progress.limited or status == 429:
+        return _usage_limit(run, progress, now, jitter)
+    if status in (401, 403):
+        return Verdict("wait", reason="login", message="the API refused the login")
+    silent = (progress.ended or {}).get("why") == "silence"
+    if silent or status in _BUSY or (result and status is None and progress.api_trouble):
+        return _backoff(run, progress, now, jitter)
+    return _broken_off(run, progress, box, result)
+
+
+def stopped(reason: str, message: str = "") -> dict[str, Any]:
+    """The end of a run that was stopped, by its user or by a limit."""
+    return {
+        "target": str(State.STOPPED),
+        "reason": reason,
+        "exit_code": 10,
+        "message": message[:2000],
+        "hint": f"plandock resume {{run}} goes on{'' if reason == 'stopped' else ' from there'}",
+    }
+
+
+def failed(reason: str, message: str, code: int, hint: str) -> dict[str, Any]:
+    """The end of a run that could not be carried out."""
+    return {
+        "target": str(State.FAILED),
+        "reason": reason,
+        "message": message[:2000],
+        "exit_code": code,
+        "hint": hint,
+    }
+
+
+def _refusal(run: Run, progress: Progress) -> Verdict | None:
+    """The ends that no going on can mend: who pays, and what the box was like."""
+    by_key = run.settings.get("billing") == "api-key"
+    asked = judge_auth_status(progress.auth_status, kind="file")
+    refused = progress.billing_refused
+    if not by_key and (refused or (progress.auth_status is not None and not asked.ok)):
+        culprit = f"the CLI would use {refused}" if refused else asked.culprit
+        return Verdict(
+            "end",
+            failed(
+                "billing",
+                f"not started, it would be billed per token: {culprit}",
+                21,
+                "plandock doctor names what to remove",
+            ),
+        )
+    return None
+
+
+def _usage_limit(
+    run: Run, progress: Progress, now: float, jitter: Callable[[float, float], float]
+) -> Verdict:
+    # A reset that has passed already, or none at all: the clocks differ, or it was no such limit.
+    at = float(progress.resets_at)
+    until = at if at > now else now + (_UNKNOWN_RESET_S if not at else _FIRST_BACKOFF_S)
+    until += jitter(*_RESET_JITTER_S)
+    return Verdict(
+        "wait",
+        reason="usage_limit",
+        until=until,
+        message=f"the usage limit was reached; goes on at {utc_time(until)}",
+        strike=not progress.moved and not at,
+    )
+
+
+def _backoff(
+    run: Run, progress: Progress, now: float, jitter: Callable[[float, float], float]
+) -> Verdict:
+    strikes = 0 if progress.moved else run.strikes
+    pause = min(_FIRST_BACKOFF_S * 2.0 ** min(strikes, 10), _LONGEST_BACKOFF_S)
+    status = (progress.result or {}).get("api_error_status")
+    return Verdict(
+        "wait",
+        reason="overloaded",
+        until=now + pause * jitter(0.8, 1.2),
+        message=f"the API does not answer as it should ({status or 'no connection'})",
+        strike=True,
+    )
+
+
+def _broken_off(run: Run, progress: Progress, box: BoxEnd, result: dict[str, Any]) -> Verdict:
+    """No result, or one that nobody knows: the CLI or its box broke; let it go on, but not for
+    ever."""
+    if result and result.get("subtype") == "success":
+        # `is_error` without an API status: the CLI itself says that it could not.
+        words = progress.closing_words or "the agent ended with an error"
+        return Verdict("end", failed("agent", words, 10, f"plandock logs {run.id}"))
+    why = str((progress.ended or {}).get("why") or "")[:500]
+    if why == "the setup command failed":
+        return Verdict("end", failed("setup", why, 10, f"plandock logs {run.id}"))
+    strikes = 1 if progress.moved else run.strikes + 1
+    memory = box.oom_killed or (progress.ended is None and box.exit_code == 137)
+    most = _MOST_OUT_OF_MEMORY if memory else _MOST_STRIKES
+    # Out of memory once is out of memory again, however far it came in between.
+    if (run.strikes + 1 if memory else strikes) >= most:
+        if memory:
+            return Verdict(
+                "end", failed("memory", "the box ran out of memory", 10, "raise `memory`")
+            )
+        words = progress.closing_words or f"the agent ended without a result{why and ': '}{why}"
+        return Verdict("end", failed("agent", words, 10, f"plandock logs {run.id}"))
+    return Verdict("again", message=why or "the box ended without a word", strike=True)

@@ -1,0 +1,145 @@
+"""A run that waits: for a usage limit's reset, the API, a login, the engine, or room on a disk.
+
+One look at a time; between two looks the supervisor sleeps, and may be killed.  The times are
+wall-clock times, looked at again and again: a clock that jumps, or a lid that was closed, at
+worst makes a run look early, and then it waits again.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from plandock import paths
+from plandock.engines import detect
+from plandock.errors import CredentialsError, PlandockError
+from plandock.runs.model import Run, State
+from plandock.runs.store import Store
+from plandock.settings.keys import Settings
+from plandock.supervisor import logins
+from plandock.supervisor.steps import say
+from plandock.supervisor.verdict import stopped
+
+_LOOK_S = 1.0
+_LONGEST_PAUSE_S = 30.0
+# What it takes to harvest a run of ordinary size.
+_ROOM = 32 << 20
+
+
+def look(store: Store, run: Run) -> None:
+    """See whether the wait is over; moves the run on, or sleeps for a moment."""
+    if run.stop_requested and _can_end(run):
+        _end(store, run)
+    elif run.reason in ("usage_limit", "overloaded"):
+        if not run.waiting_until or time.time() >= _seconds(run.waiting_until):
+            _go_on(store, run, State.QUEUED)
+        else:
+            time.sleep(_LOOK_S)
+    elif run.reason == "login":
+        _look_for_login(store, run)
+    elif run.reason in ("engine", "disk"):
+        _look_for_engine(store, run)
+    else:
+        _go_on(store, run, State.QUEUED)
+
+
+def interrupt(store: Store, run: Run, reason: str, message: str) -> None:
+    """Let a run wait for its engine or for room, to go on where it is now."""
+    say(f"waits ({reason}): {message}")
+    store.move(
+        run.id,
+        run.state,
+        State.WAITING,
+        reason=reason,
+        message=message[:2000],
+        hint="it goes on by itself; nothing is lost",
+        back_to=str(run.state),
+        waiting_until="",
+    )
+
+
+def _can_end(run: Run) -> bool:
+    """Whether a stop can be carried out now: what is in the engine must be within reach."""
+    return run.reason not in ("engine", "disk") or not run.staged
+
+
+def _end(store: Store, run: Run) -> None:
+    ending = stopped("stopped")
+    if run.staged:
+        _move(store, run, State.HARVESTING, ending=ending)
+    else:
+        # The drive loop ends a queued run that is to stop.
+        _go_on(store, run, State.QUEUED)
+
+
+def _look_for_login(store: Store, run: Run) -> None:
+    settings = Settings.from_dict(run.settings)
+    try:
+        login = logins.on_this_machine(run, settings)
+    except CredentialsError as error:
+        if error.message != run.message:
+            store.change(run.id, message=error.message, hint=error.hint)
+        time.sleep(2 * _LOOK_S)
+        return
+    if login is not None and run.spent_login == logins.mark_of(login):
+        time.sleep(2 * _LOOK_S)
+        return
+    _go_on(store, run, State.QUEUED)
+
+
+def _look_for_engine(store: Store, run: Run) -> None:
+    since = _seconds(store.last_move(run.id)) if run.back_to else time.time()
+    pause = min(max(_LOOK_S, (time.time() - since) / 10), _LONGEST_PAUSE_S)
+    try:
+        if run.reason == "disk":
+            _check_room(run)
+        if run.engine:
+            detect.choose(run.engine).ping()
+    except (PlandockError, OSError) as error:
+        say(f"still waits ({run.reason}): {error}")
+        _sleep(store, run, pause)
+        return
+    if run.reason == "disk":
+        # Whether there is room again in the engine shows only when it is tried.
+        _sleep(store, run, pause)
+    _go_on(store, run, State(run.back_to or "queued"))
+
+
+def _check_room(run: Run) -> None:
+    for place in (paths.state_dir(), Path(run.repo)):
+        free = shutil.disk_usage(place).free
+        if free < _ROOM:
+            raise PlandockError(f"{place} has {free >> 20} MiB left; {_ROOM >> 20} are needed")
+
+
+def _sleep(store: Store, run: Run, pause_s: float) -> None:
+    """Sleep, but not through a word of the user's."""
+    end = time.monotonic() + pause_s
+    while time.monotonic() < end:
+        time.sleep(min(_LOOK_S, max(0.0, end - time.monotonic())))
+        now = store.get(run.id)
+        if now.stop_requested != run.stop_requested or now.state is not State.WAITING:
+            return
+
+
+def _go_on(store: Store, run: Run, target: State) -> None:
+    _move(store, run, target)
+
+
+def _move(store: Store, run: Run, target: State, **changes: Any) -> None:
+    store.move(
+        run.id,
+        State.WAITING,
+        target,
+        **{"reason": "", "message": "", "hint": "", "waiting_until": "", "back_to": "", **changes},
+    )
+
+
+def _seconds(at: str) -> float:
+    try:
+        return datetime.fromisoformat(at).timestamp()
+    except ValueError:
+        return 0.0
