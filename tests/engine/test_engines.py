@@ -325,3 +325,12 @@ def test_many_at_a_time(yard: Yard) -> None:
         thread.join()
     assert failures == []
     assert yard.engine.containers(yard.label) == ()
+
+
+def test_an_unknown_runtime_is_refused_with_those_that_there_are(yard: Yard) -> None:
+    """Exit code 20, and the hint names a runtime of this engine; the known one works."""
+    with pytest.raises(EngineError, match="knows no runtime nosuch") as caught:
+        yard.engine.create(yard.spec("true", runtime="nosuch"))
+    assert caught.value.exit_code == 20
+    assert "runc" in caught.value.hint
+    yard.started("true", "known", runtime="runc")

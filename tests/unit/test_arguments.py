@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plandock.engines import arguments, reading
-from plandock.engines.arguments import Dialect, LocalHost
+from plandock.engines.dialect import Dialect, LocalHost, docker_dialect, podman_dialect
 from plandock.engines.protocol import ContainerSpec, Tmpfs, Ulimit, VolumeMount
 from plandock.errors import EngineError
 
@@ -71,8 +71,9 @@ def test_tmpfs_options_of_both() -> None:
     """Podman is told not to copy the image's files, and needs no option that it lacks."""
     spec = Tmpfs("/tmp", 4096, 0o700, exec=True)
     docker = arguments.tmpfs_option(spec, "docker")
-    assert docker == "/tmp:rw,nosuid,nodev,exec,size=4096,mode=0700"
-    assert arguments.tmpfs_option(spec, "podman") == docker + ",notmpcopyup"
+    assert docker == "/tmp:rw,nosuid,nodev,exec,size=4096,mode=0700,nr_inodes=1048576"
+    podman = docker.replace("nr_inodes=1048576", "notmpcopyup")
+    assert arguments.tmpfs_option(spec, "podman") == podman
 
 
 @pytest.mark.parametrize("dialect", [DOCKER, PODMAN], ids=["docker", "podman"])
@@ -87,7 +88,11 @@ def test_sealed_unless_told_otherwise(dialect: Dialect) -> None:
     assert after(words, "--pull") == ["never"]
     assert "--read-only" in words
     assert ("--read-only-tmpfs=false" in words) == (dialect.engine == "podman")
-    assert not {"-v", "--volume", "--privileged", "--device", "--pid"} & set(words)
+    assert not {"-v", "--volume", "--privileged", "--device"} & set(words)
+    assert after(words, "--ipc") == ["private"]
+    for namespace in ("--pid", "--uts"):
+        assert after(words, namespace) == (["private"] if dialect.engine == "podman" else [])
+    assert after(words, "--shm-size") == [str(64 << 20)]
 
 
 @given(
@@ -235,30 +240,30 @@ def podman_info(**host: object) -> dict[str, Any]:
 
 def test_ordinary_podman_gets_no_flag() -> None:
     """Where nothing is wrong, Podman is called with nothing but the verb."""
-    dialect = arguments.podman_dialect(podman_info(), LOCAL)
+    dialect = podman_dialect(podman_info(), LOCAL)
     assert dialect.global_flags == ()
     assert dialect.hard_limits == ()
     assert dialect.notes() == ()
     rootless = podman_info(security={"rootless": True})
     limited = replace(LOCAL, hard_limits=(("nofile", 4096),))
-    assert arguments.podman_dialect(rootless, limited).hard_limits == ()
+    assert podman_dialect(rootless, limited).hard_limits == ()
 
 
 def test_crun_on_hybrid_cgroups() -> None:
     """crun refuses hybrid cgroups, so runc is named there, and only there, if it is installed."""
     info = podman_info(cgroupVersion="v1", cgroupManager="cgroupfs")
     hybrid = replace(LOCAL, hybrid_cgroups=True)
-    assert arguments.podman_dialect(info, hybrid).global_flags == ("--runtime", "runc")
-    assert arguments.podman_dialect(info, LOCAL).global_flags == ()
-    assert arguments.podman_dialect(info, replace(hybrid, runc=False)).global_flags == ()
+    assert podman_dialect(info, hybrid).global_flags == ("--runtime", "runc")
+    assert podman_dialect(info, LOCAL).global_flags == ()
+    assert podman_dialect(info, replace(hybrid, runc=False)).global_flags == ()
     remote = podman_info(cgroupVersion="v1", cgroupManager="cgroupfs", serviceIsRemote=True)
-    assert arguments.podman_dialect(remote, hybrid).global_flags == ()
+    assert podman_dialect(remote, hybrid).global_flags == ()
 
 
 def test_podman_without_systemd() -> None:
     """A configuration that asks for systemd where none runs is overruled."""
     bare = replace(LOCAL, systemd=False)
-    found = arguments.podman_dialect(podman_info(), bare)
+    found = podman_dialect(podman_info(), bare)
     assert found.global_flags == ("--cgroup-manager", "cgroupfs")
 
 
@@ -273,7 +278,7 @@ def test_podman_without_systemd() -> None:
 def test_rootless_podman_without_delegation(host: dict[str, Any], missing: list[str]) -> None:
     """A rootless Podman enforces only what was delegated to it, and nothing on cgroups v1."""
     info = podman_info(security={"rootless": True}, **host)
-    dialect = arguments.podman_dialect(info, LOCAL)
+    dialect = podman_dialect(info, LOCAL)
     assert [note.split()[4] for note in dialect.notes()] == missing
 
 
@@ -288,7 +293,7 @@ def test_docker_info() -> None:
         "SecurityOptions": ["name=seccomp,profile=default", "name=selinux", "name=rootless"],
         "Runtimes": {"runc": {}, "runsc": {}},
     }
-    dialect = arguments.docker_dialect(info, blank_proxies=False)
+    dialect = docker_dialect(info, blank_proxies=False)
     assert dialect.architecture == "aarch64"
     assert (dialect.memory, dialect.swap, dialect.pids) == (True, False, False)
     assert dialect.selinux
@@ -335,3 +340,18 @@ def test_complaint_is_the_engines_own_line() -> None:
     said = "docker: Error response from daemon: no such thing\n\nRun 'docker run --help'\n"
     assert reading.complaint(said) == "no such thing"
     assert reading.complaint("") == ""
+
+
+def test_processors_are_lowered_to_what_the_engine_has() -> None:
+    """Docker refuses a limit above its count, so that a default must not exceed it."""
+    spec = replace(PLAIN, cpus=2.0)
+    assert after(arguments.create_arguments(spec, replace(DOCKER, processors=1)), "--cpus") == ["1"]
+    assert after(arguments.create_arguments(spec, replace(DOCKER, processors=8)), "--cpus") == ["2"]
+
+
+def test_a_limit_that_is_asked_for_is_lowered_to_the_ceiling_and_no_other_is_set() -> None:
+    """What this process cannot raise it cannot give; what was not asked for stays unset."""
+    dialect = replace(PODMAN, ceilings=(("nofile", 4096), ("memlock", 9)))
+    spec = replace(PLAIN, ulimits=(Ulimit("nofile", 65536), Ulimit("core", 0)))
+    words = arguments.create_arguments(spec, dialect)
+    assert after(words, "--ulimit") == ["core=0:0", "nofile=4096:4096"]

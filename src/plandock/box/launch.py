@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 import tempfile
 import time
@@ -17,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from plandock import proc
-from plandock.engines.protocol import ContainerSpec, Engine, Network, Tmpfs, VolumeMount
+from plandock.engines.protocol import ContainerSpec, Engine, Network, Tmpfs, Ulimit, VolumeMount
 from plandock.errors import EngineError, RepositoryError
 from plandock.runs.model import Run
 from plandock.settings.keys import Settings
@@ -29,6 +30,19 @@ LINK = "/plandock/link"
 HOME = "/plandock/home"
 SCRATCH = "/tmp"  # noqa: S108 - the box's own, a tmpfs
 GIB = 1 << 30
+PROCESSORS = 2.0  # of the box where the setting `cpus` is empty; fewer where there are fewer
+
+# In every container of a run.  Core dumps would be written by the host's kernel to wherever its
+# core_pattern says; a lock in memory and a message queue are the host's own memory.
+LIMITS: tuple[Ulimit, ...] = (
+    Ulimit("core", 0),
+    Ulimit("fsize", 16 * GIB),
+    Ulimit("memlock", 1 << 20),
+    Ulimit("msgqueue", 64 << 10),
+    Ulimit("nofile", 16384),
+)
+
+_TAIL = 64 << 10
 
 # Where a workspace cannot lie: the box needs these itself.
 _TAKEN: tuple[str, ...] = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/opt/plandock")
@@ -128,6 +142,9 @@ def stage_spec(run: Run, image: str, object_format: str) -> ContainerSpec:
         env={"PLANDOCK_VOLUMES": json.dumps(places), "PLANDOCK_OBJECT_FORMAT": object_format},
         user="0:0",
         cap_add=("CHOWN", "SETUID", "SETGID"),
+        memory_bytes=4 * GIB,
+        pids_limit=256,
+        ulimits=LIMITS,
         stdin_open=True,
     )
 
@@ -186,7 +203,9 @@ def gateway_spec(
         env={"PLANDOCK_GATEWAY": json.dumps(wish), "PYTHONPATH": "/opt/plandock/lib"},
         network=gateway_network(run.upstream),
         memory_bytes=256 << 20,
+        cpus=1.0,
         pids_limit=64,
+        ulimits=LIMITS,
         init=True,
         stop_timeout_s=2,
     )
@@ -214,8 +233,9 @@ def box_spec(run: Run, image: str, settings: Settings) -> ContainerSpec:
         env={"HOME": HOME, "PLANDOCK_BOX": "1", "LANG": "C.UTF-8"},
         network="none",
         memory_bytes=settings.memory,
-        cpus=settings.cpus,
+        cpus=settings.cpus or PROCESSORS,
         pids_limit=settings.pids,
+        ulimits=LIMITS,
         runtime=settings.runtime or None,
         init=True,
         hostname="box",
@@ -240,6 +260,7 @@ def reader_spec(run: Run, image: str, role: str, argv: tuple[str, ...]) -> Conta
         env={"HOME": SCRATCH},
         memory_bytes=4 * GIB,
         pids_limit=256,
+        ulimits=LIMITS,
         stdin_open=True,
     )
 
@@ -283,10 +304,12 @@ def last_words(engine: Engine, container: str) -> str:
     with tempfile.TemporaryFile() as errors:
         reader = engine.logs(container, follow=False, stderr=errors)
         assert reader.stdout is not None
-        said = reader.stdout.read()
+        said = b""
+        while more := reader.stdout.read(_TAIL):  # the box may have said gigabytes
+            said = (said + more)[-_TAIL:]
         proc.end(reader)
-        errors.seek(0)
-        said += errors.read()
+        errors.seek(max(0, errors.seek(0, os.SEEK_END) - _TAIL))
+        said += b"\n" + errors.read(_TAIL)
     lines = [x for x in said.decode("utf-8", "replace").splitlines() if x.strip()]
     return lines[-1][:500] if lines else "it said nothing"
 

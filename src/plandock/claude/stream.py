@@ -13,6 +13,7 @@ from typing import Any
 from plandock.runs.model import Usage
 
 _MOST_DENIED = 200
+_MOST_NOTES = 50
 
 
 @dataclass
@@ -96,8 +97,14 @@ class Progress:
             self.billing_refused = _text(message.get("api_key_source")) or "unknown"
         elif event == "agent-ended":
             self.ended = message
+        elif event == "line-cut":
+            self._note(f"a line of {_count(message.get('bytes'))} bytes in the log was left out")
         elif event == "setup-ended" and message.get("code"):
             self.notes.append(f"setup failed: {_text(message.get('output'))[-500:]}")
+
+    def _note(self, words: str) -> None:
+        if len(self.notes) < _MOST_NOTES:
+            self.notes.append(words)
 
     @property
     def succeeded(self) -> bool:

@@ -1,68 +1,22 @@
 """The one module that builds container arguments: pure functions from a spec to a vector.
 
-One function serves docker and podman; where they differ, :class:`Dialect` says how, and it is
-read off what the engine says of itself (``docker info``, ``podman info``).
+One function serves docker and podman; where they differ, :class:`Dialect` says how.
 """
 
 from __future__ import annotations
 
-import math
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
 
+from plandock.engines.dialect import Dialect, EngineName, runtime_hint
 from plandock.engines.protocol import ContainerSpec, Tmpfs, VolumeMount
 from plandock.errors import EngineError
-
-EngineName = Literal["docker", "podman"]
 
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY")
 TINI = "/usr/bin/tini"
-
-
-@dataclass(frozen=True)
-class Dialect:
-    """How one engine on one host is to be spoken to.
-
-    ``global_flags`` stand before the verb.  ``memory``, ``swap``, ``cpus``, ``pids``: whether the
-    host can enforce that limit.  ``hard_limits``: for a Podman that starts containers from this
-    very process, the limits that it cannot raise.  ``blank_proxies``: the client would put its
-    own proxy settings, passwords included, into every container.
-    """
-
-    engine: EngineName
-    architecture: str = "x86_64"
-    global_flags: tuple[str, ...] = ()
-    memory: bool = True
-    swap: bool = True
-    cpus: bool = True
-    pids: bool = True
-    selinux: bool = False
-    rootless: bool = False
-    slirp: bool = False
-    hard_limits: tuple[tuple[str, int], ...] = ()
-    blank_proxies: bool = False
-    runtimes: tuple[str, ...] | None = None
-
-    def notes(self) -> tuple[str, ...]:
-        """One line for each limit that this host cannot enforce."""
-        missing = [
-            word
-            for word, there in (
-                ("memory", self.memory),
-                ("processor", self.cpus),
-                ("process", self.pids),
-            )
-            if not there
-        ]
-        return tuple(
-            f"{self.engine} cannot enforce a {word} limit on this host (cgroups); none is set"
-            for word in missing
-        )
 
 
 def create_arguments(spec: ContainerSpec, dialect: Dialect) -> list[str]:
@@ -114,6 +68,11 @@ def log_arguments(spec: ContainerSpec, dialect: Dialect) -> list[str]:
 
 def _isolation(spec: ContainerSpec, dialect: Dialect) -> list[str]:
     words = ["--user", _text("user", spec.user), "--network", _network(spec, dialect)]
+    # Docker's own default may be one that other containers can join, Podman's always is.
+    words += ["--ipc", "private"]
+    if dialect.engine == "podman":
+        # Its containers.conf may say otherwise; docker has no word for its default.
+        words += ["--pid", "private", "--uts", "private"]
     words += ["--cap-drop", "ALL"]
     for capability in spec.cap_add:
         words += ["--cap-add", plain_name("capability", capability)]
@@ -134,7 +93,7 @@ def _isolation(spec: ContainerSpec, dialect: Dialect) -> list[str]:
         if dialect.runtimes is not None and spec.runtime not in dialect.runtimes:
             raise EngineError(
                 f"docker knows no runtime {spec.runtime}",
-                hint=f"set runtime to one of: {', '.join(dialect.runtimes)}; or install it",
+                hint=runtime_hint(dialect),
             )
         words += ["--runtime", _text("runtime", spec.runtime)]
     return words
@@ -152,18 +111,15 @@ def _limits(spec: ContainerSpec, dialect: Dialect) -> list[str]:
         words += ["--memory", str(spec.memory_bytes)]
         if dialect.swap:
             words += ["--memory-swap", str(spec.memory_bytes)]
-    if spec.cpus is not None and dialect.cpus:
-        words += ["--cpus", f"{spec.cpus:g}"]
+    if (cpus := dialect.processor_limit(spec.cpus)) is not None:
+        words += ["--cpus", f"{cpus:g}"]
     if dialect.pids:
         # 0 is Podman's word for none, where leaving it out means 2048; docker says -1.
         none = "0" if dialect.engine == "podman" else "-1"
         words += ["--pids-limit", none if spec.pids_limit is None else str(spec.pids_limit)]
-    hard = dict(dialect.hard_limits)
-    wanted = {limit.name: limit.value for limit in spec.ulimits}
-    for name in sorted({*hard, *wanted}):
-        lowest = int(min(wanted.get(name, math.inf), hard.get(name, math.inf)))
-        words += ["--ulimit", f"{name}={lowest}:{lowest}"]
-    return words
+    for name, value in dialect.ulimits(spec.ulimits).items():
+        words += ["--ulimit", f"{name}={value}:{value}"]
+    return [*words, "--shm-size", str(spec.shm_bytes)]
 
 
 def global_arguments(spec: ContainerSpec, dialect: Dialect) -> list[str]:
@@ -252,6 +208,9 @@ def tmpfs_option(tmpfs: Tmpfs, engine: EngineName) -> str:
         raise EngineError(f"a file system in memory cannot be mounted at {path!r}: it has a colon")
     options = ["rw", "nosuid", "nodev", "exec" if tmpfs.exec else "noexec"]
     options += [f"size={tmpfs.size_bytes}", f"mode={tmpfs.mode:04o}"]
+    if engine == "docker":
+        # Podman 4.3 knows no such option (measured); there the memory limit bounds the inodes.
+        options.append(f"nr_inodes={tmpfs.inodes}")
     if engine == "podman":
         # Else it copies what the image has there, where docker begins empty.
         options.append("notmpcopyup")
@@ -322,72 +281,3 @@ def _text(what: str, value: str) -> str:
     if "\0" in value:
         raise EngineError(f"the {what} {value!r} holds a null character")
     return value
-
-
-def docker_dialect(info: Mapping[str, Any], *, blank_proxies: bool) -> Dialect:
-    """The dialect for what ``docker info`` says (field names of the Engine API, 1.41 on)."""
-    security = " ".join(info.get("SecurityOptions") or ())
-    runtimes = info.get("Runtimes")
-    return Dialect(
-        engine="docker",
-        architecture=str(info.get("Architecture", "")),
-        memory=bool(info.get("MemoryLimit", True)),
-        swap=bool(info.get("SwapLimit", True)),
-        cpus=bool(info.get("CpuCfsQuota", True)),
-        pids=bool(info.get("PidsLimit", True)),
-        selinux="name=selinux" in security,
-        rootless="name=rootless" in security,
-        blank_proxies=blank_proxies,
-        runtimes=tuple(sorted(runtimes)) if isinstance(runtimes, dict) else None,
-    )
-
-
-@dataclass(frozen=True)
-class LocalHost:
-    """What this machine says of itself, where Podman runs on it without a daemon.
-
-    ``hard_limits``: the limits of this process by Podman's names (infinite ones left out).
-    """
-
-    systemd: bool
-    hybrid_cgroups: bool
-    runc: bool
-    hard_limits: tuple[tuple[str, int], ...]
-
-
-def podman_dialect(info: Mapping[str, Any], local: LocalHost) -> Dialect:
-    """The dialect for what ``podman info`` says, with a flag only where its host needs one.
-
-    * crun refuses hybrid cgroups ("drop all controllers from cgroupv2", measured): runc then.
-    * A configuration that asks for systemd where none runs: ``--cgroup-manager cgroupfs``.
-    * Rootful without CAP_SYS_RESOURCE, Podman's defaults exceed the hard limits (measured).
-    * Rootless without delegation, controllers are missing and a limit would be an error.
-    """
-    host = info.get("host", {})
-    remote = bool(host.get("serviceIsRemote", False))
-    security = host.get("security", {})
-    rootless = bool(security.get("rootless", False))
-    flags: list[str] = []
-    if not remote:
-        crun = (host.get("ociRuntime") or {}).get("name") == "crun"
-        if crun and host.get("cgroupVersion") == "v1" and local.hybrid_cgroups and local.runc:
-            flags += ["--runtime", "runc"]
-        if host.get("cgroupManager") == "systemd" and not local.systemd:
-            flags += ["--cgroup-manager", "cgroupfs"]
-    controllers = set(host.get("cgroupControllers") or ())
-    if rootless and host.get("cgroupVersion") == "v1":
-        controllers = set()
-    known = bool(controllers) or rootless
-    return Dialect(
-        engine="podman",
-        architecture=str(host.get("arch", "")),
-        global_flags=tuple(flags),
-        memory="memory" in controllers or not known,
-        swap="memory" in controllers or not known,
-        cpus="cpu" in controllers or not known,
-        pids="pids" in controllers or not known,
-        selinux=bool(security.get("selinuxEnabled", False)),
-        rootless=rootless,
-        slirp=str((info.get("version") or {}).get("Version", "")).startswith(("3.", "4.")),
-        hard_limits=() if remote or rootless else local.hard_limits,
-    )

@@ -13,7 +13,8 @@ from typing import IO, Any
 
 from plandock import paths, proc
 from plandock.engines import arguments, building, reading
-from plandock.engines.arguments import Dialect, EngineName, LocalHost
+from plandock.engines import dialect as dialect_module
+from plandock.engines.dialect import Dialect, EngineName, LocalHost
 from plandock.engines.protocol import ContainerSpec, ContextFile, EngineDown, NotThere, Progress
 from plandock.errors import EngineError
 from plandock.proc import Finished, ProcessFailed
@@ -73,10 +74,12 @@ class Caller:
         """How this engine on this host is to be spoken to."""
         answer = reading.parse_object(self._call(["info", "--format", "{{json .}}"]).text)
         if self._name == "podman":
-            return arguments.podman_dialect(answer, self._local_host())
+            return dialect_module.podman_dialect(answer, self._local_host())
         if answer.get("ServerErrors"):
             raise EngineDown(f"docker: {answer['ServerErrors'][0]}")
-        return arguments.docker_dialect(answer, blank_proxies=reading.docker_config_has_proxies())
+        return dialect_module.docker_dialect(
+            answer, blank_proxies=reading.docker_config_has_proxies()
+        )
 
     @cached_property
     def _buildkit(self) -> bool:

@@ -6,8 +6,8 @@ import shutil
 from functools import lru_cache
 
 from plandock import proc
-from plandock.engines.arguments import EngineName
 from plandock.engines.command_line import CommandLineEngine
+from plandock.engines.dialect import EngineName
 from plandock.engines.protocol import Engine, EngineDown
 from plandock.errors import EngineError, UsageError
 

@@ -41,6 +41,7 @@ class VolumeMount:
 class Tmpfs:
     """A file system in memory: at most ``size_bytes``, owned by root, with ``mode``.
 
+    ``inodes`` bounds its files, where the engine can be told (Docker).
     Where the image has a folder at ``path``, runc 1.1 gives that folder's mode to the mount,
     whatever was asked for (measured): mount it where the image has nothing.
     """
@@ -49,6 +50,7 @@ class Tmpfs:
     size_bytes: int
     mode: int = 0o1777
     exec: bool = False
+    inodes: int = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ class ContainerSpec:
     cpus: float | None = None
     pids_limit: int | None = None
     ulimits: tuple[Ulimit, ...] = ()
+    shm_bytes: int = 64 << 20
     stdin_open: bool = False
     runtime: str | None = None
     workdir: str | None = None
@@ -94,6 +97,20 @@ class ContainerSpec:
     init: bool = False
     hostname: str | None = None
     stop_timeout_s: int | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The limits that a container really gets; ``None`` where the host cannot enforce one.
+
+    ``ulimits`` by name, soft and hard alike; ``inodes``: whether a tmpfs's files are counted.
+    """
+
+    memory_bytes: int | None
+    cpus: float | None
+    pids: int | None
+    ulimits: Mapping[str, int]
+    inodes: bool
 
 
 @dataclass(frozen=True)
@@ -169,6 +186,9 @@ class Engine(Protocol):
     @property
     def name(self) -> str:
         """``docker`` or ``podman``."""
+
+    def limits(self, spec: ContainerSpec) -> Limits:
+        """What becomes of a container's limits on this engine's host."""
 
     def ping(self) -> str:
         """The engine's version; raises :class:`EngineDown` where it does not answer."""

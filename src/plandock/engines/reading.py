@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from plandock.engines.arguments import LocalHost
+from plandock.engines.dialect import LocalHost
 from plandock.engines.protocol import ContainerState, Image, Mount, Volume
 from plandock.errors import EngineError
 from plandock.paths import home
@@ -172,6 +172,25 @@ def docker_config_has_proxies() -> bool:
     return bool(isinstance(found, dict) and found.get("proxies"))
 
 
+def _finite(limits: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+    return tuple((name, x) for name, x in limits.items() if x != resource.RLIM_INFINITY)
+
+
+def _ceilings() -> dict[str, int]:
+    """This process's hard limits by the engines' names, as far as its system knows them."""
+    known = {
+        "core": "RLIMIT_CORE",
+        "fsize": "RLIMIT_FSIZE",
+        "memlock": "RLIMIT_MEMLOCK",
+        "msgqueue": "RLIMIT_MSGQUEUE",
+    }
+    return {
+        name: resource.getrlimit(getattr(resource, constant))[1]
+        for name, constant in known.items()
+        if hasattr(resource, constant)
+    }
+
+
 def local_host() -> LocalHost:
     """What this machine says of itself, for a Podman that has no daemon."""
     try:
@@ -193,7 +212,7 @@ def local_host() -> LocalHost:
         systemd=sys.platform != "linux" or os.path.isdir("/run/systemd/system"),
         hybrid_cgroups=hybrid,
         runc=shutil.which("runc") is not None,
-        hard_limits=tuple(
-            (name, value) for name, value in hard.items() if value != resource.RLIM_INFINITY
-        ),
+        runtimes=tuple(x for x in ("crun", "runc", "runsc", "kata", "youki") if shutil.which(x)),
+        hard_limits=_finite(hard),
+        ceilings=_finite({**hard, **_ceilings()}),
     )

@@ -102,7 +102,7 @@ class Settings:
         "which login the box gets",
     )  # fmt: skip
     memory: int = _key(4 << 30, kinds.SIZE, "lower", "memory limit of the box, in bytes")
-    cpus: float | None = _key(None, kinds.CPUS, "lower", "processor limit of the box; empty: none")
+    cpus: float | None = _key(None, kinds.CPUS, "lower", "processor limit of the box; empty: 2")
     pids: int = _key(2048, kinds.whole(64, 1_000_000), "lower", "process limit of the box")
     notify: tuple[str, ...] = _key(
         (), kinds.WORDS, "user", "program, with arguments, started here when a run ends"

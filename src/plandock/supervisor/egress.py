@@ -13,7 +13,7 @@ from plandock.claude.redact import redact
 from plandock.engines.protocol import Engine
 from plandock.errors import PlandockError
 from plandock.runs.model import Run
-from plandock.supervisor.lines import bounded_lines
+from plandock.supervisor.log_lines import lines_of
 
 _DECISIONS = ("allowed", "refused", "failed")
 _MOST = 500
@@ -28,7 +28,7 @@ def decisions(engine: Engine, run: Run, *, follow: bool = False) -> Iterator[dic
         reader = engine.logs(launch.names_of(run).gateway, follow=follow)
         assert reader.stdout is not None
         try:
-            for line in bounded_lines(reader.stdout, 1 << 20):
+            for line in lines_of(reader.stdout):
                 try:
                     said = json.loads(line)
                 except (ValueError, RecursionError):

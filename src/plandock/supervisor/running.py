@@ -17,12 +17,13 @@ from plandock.engines.protocol import Engine
 from plandock.runs.model import Billing, Run, State, Usage, utc_time
 from plandock.runs.store import Store
 from plandock.supervisor import egress
-from plandock.supervisor.lines import bounded_lines
+from plandock.supervisor.log_lines import lines_of
 from plandock.supervisor.steps import begin, say
 from plandock.supervisor.verdict import BoxEnd, judge
 from plandock.supervisor.watch import Watch
 
 _REOPEN_S = 0.5
+_MOST_KEPT = 512 << 20  # of a box's output, on the user's disk
 
 
 def follow(store: Store, run: Run) -> None:
@@ -57,12 +58,14 @@ def _read(store: Store, engine: Engine, run: Run) -> Progress:
         with open(_events(run), "r+b" if _events(run).exists() else "w+b") as events:
             events.truncate(run.events_offset)
             events.seek(run.events_offset)
-            for raw in bounded_lines(reader.stdout):
+            for raw in lines_of(reader.stdout):
                 # What an agent says of its own token is not kept: the engine's log, which has it
                 # as it was said, goes with the container.
                 line = redact_tokens(raw)
-                events.write(line)
-                events.flush()
+                # The engine bounds its log, but by throwing the oldest away, and so for ever.
+                if events.tell() + len(line) <= _MOST_KEPT:
+                    events.write(line)
+                    events.flush()
                 _take(store, engine, run, progress, line)
     finally:
         proc.end(reader)
@@ -78,7 +81,7 @@ def read_progress(events: Path | IO[bytes], offset: int = 0) -> Progress:
                 return read_progress(file, offset)
         return progress
     events.seek(offset)
-    for line in bounded_lines(events):
+    for line in lines_of(events):
         progress.take(line)
     return progress
 

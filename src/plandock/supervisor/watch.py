@@ -20,7 +20,7 @@ from plandock.runs.model import Run
 from plandock.runs.store import Store
 from plandock.settings.keys import Settings
 from plandock.supervisor import logins
-from plandock.supervisor.lines import bounded_lines
+from plandock.supervisor.log_lines import lines_of
 from plandock.supervisor.steps import say
 
 _LOOK_S = 0.5
@@ -130,7 +130,7 @@ class Watch:
 
         threading.Thread(target=let_go, daemon=True).start()
         try:
-            for line in bounded_lines(reader.stdout, 1 << 20):
+            for line in lines_of(reader.stdout):
                 if b'"disk"' not in line:
                     continue
                 with contextlib.suppress(ValueError, RecursionError):
