@@ -6,11 +6,16 @@ import os
 from collections.abc import Callable, Generator, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 
+from plandock.box.image import ensure_image
+from plandock.engines import detect
+from plandock.settings.keys import Settings
 from tests.support import machine
+from tests.support.boxes import Box
 from tests.support.repository import Repository, make_repository, write_git_config
 from tests.support.tmux import Tmux
 
@@ -128,6 +133,27 @@ def engine(request: pytest.FixtureRequest) -> str:
 def base_image() -> str:
     """The image that set-up put into each engine; boxes in tests are built upon it."""
     return os.environ.get("PLANDOCK_TEST_BASE_IMAGE", "debian:bookworm-slim")
+
+
+@pytest.fixture
+def make_box(
+    engine: str, base_image: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Box]]:
+    """A factory of real boxes, with `tail` in the steward's place; removed at the end."""
+    cache = os.environ.get("PLANDOCK_TEST_CACHE", str(machine.CLONE / ".setup/cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", cache)
+    here = detect.choose(engine)
+    version = os.environ["PLANDOCK_TEST_CLI_NEWEST_VERSION"]
+    image = ensure_image(here, cli_version=version, base=base_image)
+    made: list[Box] = []
+
+    def make(settings: Settings | None = None, **changes: Any) -> Box:
+        made.append(Box(here, image, settings or Settings()))
+        return made[-1].start(**changes)
+
+    yield make
+    for box in made:
+        box.remove()
 
 
 @pytest.fixture

@@ -18,8 +18,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from plandock import proc
+from plandock.box.expectations import isolation_fault
 from plandock.engines.protocol import ContainerSpec, Engine, Network, Tmpfs, Ulimit, VolumeMount
-from plandock.errors import EngineError, RepositoryError
+from plandock.errors import EngineError, IsolationError, RepositoryError
 from plandock.runs.model import Run
 from plandock.settings.keys import Settings
 
@@ -291,9 +292,10 @@ def _tell(
             what = container.rpartition("-")[2]
             state = engine.inspect(container)
             if state is None or not state.running:
-                raise EngineError(
-                    f"the {what} ended at once: {last_words(engine, container)}"
-                ) from error
+                said = last_words(engine, container)
+                if fault := isolation_fault(said):
+                    raise IsolationError(**fault) from error
+                raise EngineError(f"the {what} ended at once: {said}") from error
             if time.monotonic() > end:
                 raise EngineError(f"the {what} cannot be spoken to: {error}") from error
             time.sleep(0.1)

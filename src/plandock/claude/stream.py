@@ -14,6 +14,9 @@ from plandock.runs.model import Usage
 
 _MOST_DENIED = 200
 _MOST_NOTES = 50
+_MOST_CHECKS = 100
+# Events of the steward's after which something of the user's or the agent's has run.
+_AT_WORK = ("setup-ended", "agent-started", "auth-status")
 
 
 @dataclass
@@ -33,6 +36,8 @@ class Progress:
     api_trouble: bool = False  # the CLI tried again, and nothing came after it
     moved: bool = False  # the model has said something
     billing_refused: str = ""
+    isolation: list[dict[str, Any]] | None = None
+    isolation_fault: str = ""
     ended: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -45,6 +50,8 @@ class Progress:
         if not isinstance(message, dict):
             return None
         kind, sub = message.get("type"), message.get("subtype")
+        if self.isolation is None and (kind != "plandock" or message.get("event") in _AT_WORK):
+            self.isolation_fault = self.isolation_fault or "it began without saying how it is"
         if kind == "system" and sub == "init":
             self.init = message
             self.session_id = _text(message.get("session_id"))
@@ -91,6 +98,8 @@ class Progress:
 
     def _own(self, message: dict[str, Any]) -> None:
         event = message.get("event")
+        if event == "isolation" and self.isolation is None:
+            self._judge_isolation(message.get("checks"))
         if event == "auth-status":
             self.auth_status = message.get("status")
         elif event == "billing-refused":
@@ -101,6 +110,29 @@ class Progress:
             self._note(f"a line of {_count(message.get('bytes'))} bytes in the log was left out")
         elif event == "setup-ended" and message.get("code"):
             self.notes.append(f"setup failed: {_text(message.get('output'))[-500:]}")
+
+    def _judge_isolation(self, checks: object) -> None:
+        """The first report counts: whatever works in the box later could write another."""
+        found = [c for c in checks if isinstance(c, dict)] if isinstance(checks, list) else []
+        self.isolation = found[:_MOST_CHECKS]
+        faults = [c for c in found if c.get("ok") is not True and c.get("ok", False) is not None]
+        if faults:
+            first = faults[0]
+            self.isolation_fault = f"{_text(first.get('name'), 60)}: {_text(first.get('detail'))}"
+        elif not any(c.get("ok") is True for c in found):
+            self.isolation_fault = "its report names no check that passed"
+
+    @property
+    def isolation_words(self) -> str:
+        """What the probe in the box found, in a sentence."""
+        if self.isolation_fault:
+            return f"not sealed: {self.isolation_fault}"
+        if self.isolation is None:
+            return ""
+        passed = sum(c.get("ok") is True for c in self.isolation)
+        unseen = [_text(c.get("name"), 60) for c in self.isolation if c.get("ok") is None]
+        more = f"; not to be told here: {', '.join(unseen)}" if unseen else ""
+        return f"probed from inside before the start: {passed} checks passed{more}"
 
     def _note(self, words: str) -> None:
         if len(self.notes) < _MOST_NOTES:

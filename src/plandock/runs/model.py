@@ -157,6 +157,7 @@ class Run:
     # What the gateway was told to let through beside Anthropic's API: hosts by preset, and under
     # `egress` those that the user named.
     reach: dict[str, list[str]] = field(default_factory=dict)
+    isolation: str = ""  # what the probe in the box found, in a sentence
     settings: dict[str, Any] = field(default_factory=dict)  # frozen at hand-off
     handoff_key: str = ""
     supervisor_pid: int = 0

@@ -18,7 +18,7 @@ from typing import Any
 from plandock import paths
 from plandock.claude.redact import redact
 from plandock.engines.protocol import EngineDown
-from plandock.errors import CredentialsError, PlandockError, StoreError
+from plandock.errors import CredentialsError, IsolationError, PlandockError, StoreError
 from plandock.runs import alive
 from plandock.runs.model import Run, State, utc_now
 from plandock.runs.store import Store
@@ -33,6 +33,7 @@ _STORE_POLL_S = 2.0
 _LOCK_PATIENCE_S = 3.0
 # As engines, git and the kernel put it.
 _FULL = ("no space left on device", "disk quota exceeded", "database or disk is full")
+_REASONS: dict[type[Exception], str] = {IsolationError: "isolation"}
 
 
 def drive(run_id: str) -> int:
@@ -174,7 +175,7 @@ def _fail(store: Store, run: Run, error: Exception) -> None:
     known = isinstance(error, PlandockError)
     message = redact(error.message if isinstance(error, PlandockError) else f"a bug: {error}")
     ending = failed(
-        type(error).__name__ if known else "bug",
+        _REASONS.get(type(error), type(error).__name__) if known else "bug",
         message,
         error.exit_code if isinstance(error, PlandockError) else 3,
         redact(error.hint) if isinstance(error, PlandockError) else "see supervisor.log",

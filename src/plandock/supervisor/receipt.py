@@ -78,6 +78,7 @@ def as_text(run: Run) -> str:
             f"{usage.cache_read_tokens} from cache",
         ),
         ("box", f"{run.engine} {run.image}, Claude Code {run.cli_version}"),
+        ("isolation", run.isolation or "not probed"),
         ("egress", _egress(run)),
         ("reached", _targets(run, "allowed") or ("the stand-in" if run.upstream else "nothing")),
         ("refused", _targets(run, "refused") or "nothing"),

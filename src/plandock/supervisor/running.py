@@ -136,6 +136,7 @@ def _sums(run: Run, progress: Progress) -> dict[str, Any]:
         }
     )
     return {
+        "isolation": progress.isolation_words or run.isolation,
         "turns": run.turns + progress.turns,
         "usage": usage,
         "denied": [*run.denied, *progress.denied][:200],
@@ -154,7 +155,9 @@ def _take(store: Store, engine: Engine, run: Run, progress: Progress, line: byte
     if message is None:
         return
     by_key = run.settings.get("billing") == "api-key"
-    if message.get("event") == "auth-status" and message.get("type") == "plandock":
+    if progress.isolation_fault:
+        engine.kill(launch.names_of(run).box)
+    elif message.get("event") == "auth-status" and message.get("type") == "plandock":
         verdict = judge_auth_status(progress.auth_status, kind="file")
         source = "api-key" if by_key else ("subscription" if verdict.ok else verdict.source)
         told = Billing(source, verdict.api_key_source, verdict.subscription)

@@ -12,6 +12,7 @@ from typing import Any
 from plandock import git, paths
 from plandock.box import image as box_image
 from plandock.box import launch
+from plandock.box.expectations import expectations_of, limit_notes
 from plandock.claude import binary, conversation
 from plandock.claude.login import Login
 from plandock.engines import detect
@@ -58,7 +59,15 @@ def stage(store: Store, run: Run) -> None:
         run.id,
         image=image,
         reach=way.reach,
-        notes=list(dict.fromkeys([*run.notes, *way.notes])),
+        notes=list(
+            dict.fromkeys(
+                [
+                    *run.notes,
+                    *way.notes,
+                    *limit_notes(launch.box_spec(run, image, settings), settings.cpus, engine),
+                ]
+            )
+        ),
     )
     who = git.identity(Path(run.repo))
     if run.staged and not _volumes_there(engine, run):
@@ -76,7 +85,8 @@ def stage(store: Store, run: Run) -> None:
     engine.create(box)
     engine.start(box.name)
     gateway.join()
-    launch.tell(engine, run, start_order(run, settings, login, who, way.clients))
+    order = start_order(run, settings, login, who, way.clients)
+    launch.tell(engine, run, order | {"isolation": expectations_of(box, engine)})
     events = paths.run_dir(run.id) / "events.jsonl"
     store.move(
         run.id,

@@ -12,8 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from plandock.box.expectations import isolation_words
 from plandock.claude.billing import judge_auth_status
 from plandock.claude.stream import Progress
+from plandock.errors import IsolationError
 from plandock.runs.model import Run, State, utc_time
 
 # The API's own words for "too busy" and "something broke": 5xx, among them 529 (overloaded).
@@ -107,6 +109,10 @@ def failed(reason: str, message: str, code: int, hint: str) -> dict[str, Any]:
 
 def _refusal(run: Run, progress: Progress) -> Verdict | None:
     """The ends that no going on can mend: who pays, and what the box was like."""
+    if progress.isolation_fault:
+        words = isolation_words(progress.isolation_fault)
+        code = IsolationError.exit_code
+        return Verdict("end", failed("isolation", words["message"], code, words["hint"]))
     by_key = run.settings.get("billing") == "api-key"
     asked = judge_auth_status(progress.auth_status, kind="file")
     refused = progress.billing_refused

@@ -3,7 +3,7 @@
 Passive and cheap: files of /proc and attempts that a sealed box refuses; no child process.  Each
 check has a name, an answer (true, false, or null where it cannot be told here) and a detail.
 The steward says them all into the log, and starts nothing when one is false; the supervisor
-judges the same line once more.  What is expected comes with the order (`launch.expectations`).
+judges the same line once more.  What is expected comes with the order (`box.expectations`).
 """
 
 from __future__ import annotations
@@ -194,7 +194,8 @@ def kernel_files(_: Expected) -> Answer:
 def tmpfs_sizes(expected: Expected) -> Answer:
     """Each file system in memory is as small as ordered."""
     faults = []
-    for path, entry in expected["tmpfs"].items():
+    shared = {"/dev/shm": {"size": expected["shm"], "inodes": None}}
+    for path, entry in {**expected["tmpfs"], **shared}.items():
         found = os.statvfs(path)
         size = found.f_blocks * found.f_frsize
         # Rounded to whole pages by the kernel.

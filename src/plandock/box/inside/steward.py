@@ -18,6 +18,7 @@ from typing import Any
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import clients  # type: ignore[import-not-found]
+import probe  # type: ignore[import-not-found]
 import relay as relay_module  # type: ignore[import-not-found]
 import watchdog  # type: ignore[import-not-found]
 
@@ -166,6 +167,8 @@ class Steward:
     def carry_out(self) -> tuple[int, str]:
         """Set up, ask the CLI who pays, let it go; returns its exit code and why, if not its."""
         wish = self.wish
+        if not sealed(list(probe.examine(wish.get("isolation")))):
+            return 1, "isolation"
         os.umask(0o022)
         for name, value in (("hasCompletedOnboarding", True), ("theme", "dark")):
             wish.setdefault("state", {})[name] = value
@@ -341,6 +344,12 @@ class Steward:
         self.cli.terminate()
 
 
+def sealed(checks: list[dict[str, Any]]) -> bool:
+    """Say what the probe found; whether nothing of it is false."""
+    say("isolation", checks=checks)
+    return all(check["ok"] is not False for check in checks)
+
+
 def pays_as_wished(status: Any, billing: str) -> bool:
     """Whether `auth status` speaks of the login that the user wants to pay with; if unsure, no."""
     if billing == "api-key":
@@ -370,6 +379,11 @@ def wake(*_: object) -> None:
 
 def main() -> int:
     """Serve one run."""
+    ok, detail = probe.user({})
+    if not ok:
+        # Nobody could speak to a steward of another user, so that it must say this unasked.
+        sealed([{"name": "user", "ok": ok, "detail": detail}])
+        return 1
     steward = Steward()
     signal.signal(signal.SIGUSR1, wake)
     signal.signal(signal.SIGTERM, steward.stop)
