@@ -51,6 +51,5 @@ def isolation_words(fault: str) -> dict[str, str]:
     """Message and hint for a box that is less sealed than it must be."""
     return {
         "message": f"nothing was started: the box is not sealed as it must be: {fault}",
-        "hint": "plandock doctor --isolation shows each check; see what the engine's own "
-        "configuration adds to containers",
+        "hint": "see what the engine's own configuration adds to containers or takes from them",
     }
