@@ -124,6 +124,8 @@ class Side:
 
 def check(request: h11.Request) -> None:
     """Raise :class:`Refused` for a request that does not go to the API."""
+    if request.http_version not in (b"1.0", b"1.1"):
+        raise Refused(400, "not HTTP/1")
     if request.method not in _METHODS:
         raise Refused(405, "only GET, HEAD and POST are passed on")
     if not _TARGET.fullmatch(request.target):
