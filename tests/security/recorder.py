@@ -23,7 +23,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from dnslib import AAAA, CNAME, QTYPE, RR, A, DNSRecord  # type: ignore[import-untyped]
+from dnslib import AAAA, CNAME, QTYPE, RR, A, DNSRecord
 
 TCP_PORTS = (22, 25, 53, 80, 443, 853, 2375, 2376, 3128, 3129, 3306, 5432, 6379, 8080, 8443, 9418)
 """Where somebody listens; an attempt at any other port is still seen as a packet."""
