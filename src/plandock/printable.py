@@ -46,6 +46,21 @@ def one_line(text: str, *, limit: int = 500) -> str:
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"
 
 
+def spelled(text: str) -> str:
+    """``text`` with everything that has no shape of its own spelled out (``\\x1b``, ``\\u202e``).
+
+    For names: here a reader has to see that something is there.
+    """
+    return "".join(c if c.isprintable() else _named(c) for c in text)
+
+
+def _named(c: str) -> str:
+    code = ord(c)
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"
+    return c.encode("unicode_escape", "backslashreplace").decode()
+
+
 def _spelled(match: re.Match[str]) -> str:
     code = ord(match.group())
     return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else "\ufffd"

@@ -223,12 +223,10 @@ def test_ignored_files_stay_in_the_box(world, box):
 
 
 def test_a_file_that_git_cannot_add_does_not_stop_the_others(world, box):
-    """A filter that fails costs its own files alone."""
-    box.git("config", "filter.bad.clean", "false")
-    box.git("config", "filter.bad.required", "true")
-    box.write(".gitattributes", "*.bad filter=bad\n")
+    """An encoding that does not fit costs its own files alone."""
+    box.write(".gitattributes", "*.bad working-tree-encoding=no-such-encoding\n")
     for i in range(5):
-        box.write(f"{i}.bad")
+        box.write(f"{i}.bad", b"no such encoding")
         box.write(f"{i}.good")
     found = take(world, box, box.harvest())
     assert {x for x in world.tree(BRANCH) if x.endswith(("good", "bad"))} == {

@@ -9,6 +9,7 @@ import pytest
 
 from tests.e2e.conftest import make_laptop as make_laptop
 from tests.e2e.conftest import standin as standin
+from tests.git.conftest import world as world
 from tests.security.arena import Arena
 
 

@@ -151,7 +151,9 @@ def test_last_and_prefixes_name_runs(plandock, add):
     assert "r256" in ambiguous.stderr
 
 
-@pytest.mark.parametrize("command", ["show", "logs", "wait", "receipt", "diff", "merge", "drop"])
+@pytest.mark.parametrize(
+    "command", ["show", "logs", "wait", "receipt", "diff", "merge", "apply", "drop"]
+)
 @pytest.mark.parametrize("name", ["r999", "last", ""])
 def test_an_unknown_run_is_an_expected_failure(command, name, plandock):
     """One line and one hint, exit code 1, never a traceback."""

@@ -11,6 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from plandock.errors import PlandockError
+from plandock.printable import one_line
 from plandock.runs.store import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -22,7 +23,7 @@ def _complete_run(_: click.Context, __: click.Parameter, typed: str) -> list[Com
             runs = store.list()
     except PlandockError:
         return []
-    known = [CompletionItem(r.id, help=f"{r.state} {r.plan_title}") for r in runs]
+    known = [CompletionItem(r.id, help=one_line(f"{r.state} {r.plan_title}")) for r in runs]
     return [c for c in [CompletionItem("last"), *known] if c.value.startswith(typed)]
 
 
@@ -48,5 +49,10 @@ def confirm(question: str, *, otherwise: str, hint: str) -> None:
 
 
 def print_json(data: object) -> None:
-    """Print one JSON document."""
-    click.echo(json.dumps(data, indent=2))
+    """Print one JSON document, in plain ASCII: nothing in it acts on a terminal."""
+    click.echo(as_ascii(json.dumps(data, indent=2)))
+
+
+def as_ascii(text: str) -> str:
+    """JSON of :func:`json.dumps` with DEL escaped, too, the one control that it leaves."""
+    return text.replace("\x7f", "\\u007f")

@@ -15,7 +15,7 @@ import click
 from plandock import git, paths, settings
 from plandock.claude.redact import redact
 from plandock.cli import egress_log
-from plandock.cli.common import json_option, print_json, run_argument
+from plandock.cli.common import as_ascii, json_option, print_json, run_argument
 from plandock.errors import PlandockError
 from plandock.printable import one_line, printable
 from plandock.runs.store import Store
@@ -113,7 +113,7 @@ def logs(run_name: str, follow: bool, supervisor: bool, egress: bool, as_json: b
                 if supervisor:
                     click.echo(printable(redact(line.rstrip(b"\n").decode("utf-8", "replace"))))
                 elif as_json:
-                    click.echo(line.rstrip(b"\n").decode("utf-8", "replace"))
+                    _echo_json(line)
                 else:
                     _echo_message(line)
             if not follow or run.state.final:
@@ -130,6 +130,16 @@ def _lines_from(path: Path, place: int) -> list[bytes]:
             return [x for x in file.readlines() if x.endswith(b"\n")]
     except OSError:
         return []
+
+
+def _echo_json(line: bytes) -> None:
+    """One line of the box's output as JSON in plain ASCII; what is no object is passed over."""
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError):
+        return
+    if isinstance(message, dict):
+        click.echo(as_ascii(json.dumps(message)))
 
 
 def _echo_message(line: bytes) -> None:

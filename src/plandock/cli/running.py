@@ -56,10 +56,10 @@ def run(
         if as_json:
             print_json(made.to_json())
         else:
-            click.echo(f"handed off as {made.id} → branch {made.branch}")
+            click.echo(one_line(f"handed off as {made.id} → branch {made.branch}"))
         return 0
     if not as_json:
-        click.echo(f"handed off as {made.id} → branch {made.branch}", err=True)
+        click.echo(one_line(f"handed off as {made.id} → branch {made.branch}"), err=True)
     return _await(made.id, None, as_json)
 
 
@@ -200,7 +200,8 @@ def drop(run_name: str, yes: bool) -> None:
         if folder.is_dir():
             folder.rmdir()
         store.delete(found.id)
-    click.echo(f"dropped {found.id} at {utc_now()}" + (f"; {found.branch} stays" if kept else ""))
+    stays = f"; {one_line(found.branch)} stays" if kept else ""
+    click.echo(f"dropped {found.id} at {utc_now()}{stays}")
 
 
 COMMANDS = (run, wait, stop, drop)

@@ -1,4 +1,4 @@
-"""Commands that take the result: diff, merge, open."""
+"""Commands that take the result: diff, merge, apply, open."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from plandock.errors import PlandockError
 from plandock.printable import one_line, printable
 from plandock.runs.model import Run
 from plandock.runs.store import Store
+from plandock.workspace import taking as work
 
 
 def _with_commits(run_name: str) -> Run:
@@ -31,42 +32,82 @@ def _with_commits(run_name: str) -> Run:
 def diff(run_name: str, stat: bool) -> None:
     """Show what the agent changed, since the snapshot of your tree."""
     run = _with_commits(run_name)
-    words = ["diff", "--no-ext-diff", "--no-textconv", *(["--stat"] if stat else [])]
+    # The user's configuration may name programs, also such as lie in the work tree.
+    words = ["diff", "--no-ext-diff", "--no-textconv", "--no-color", "--submodule=short"]
+    words += ["--stat"] if stat else []
     found = git.git(run.repo, *words, run.snapshot, run.head, "--")
     click.echo_via_pager(printable(found.stdout.decode("utf-8", "replace")))
 
 
+_yes_option = click.option("--yes", "-y", is_flag=True, help="Take it although files are flagged.")
+
+
+def _ask_about_flagged(run: Run, command: str, yes: bool) -> None:
+    """List what is flagged; go on only when told to."""
+    if not run.flagged_files or yes:
+        return
+    for name in run.flagged_files:
+        click.echo(f"flagged: {one_line(name, limit=5000)}", err=True)
+    confirm(
+        f"These change what runs on your machine or in CI. {command.capitalize()}?",
+        otherwise=f"flagged files; nothing was changed by {command}",
+        hint=f"plandock diff {run.id}; then: plandock {command} {run.id} --yes",
+    )
+
+
+def _report(taken: work.Taken) -> None:
+    for note in taken.notes:
+        click.echo(f"note: {one_line(note, limit=2000)}", err=True)
+
+
 @click.command()
 @run_argument
-@click.option("--yes", "-y", is_flag=True, help="Merge although files are flagged.")
+@_yes_option
 def merge(run_name: str, yes: bool) -> None:
-    """Merge a run's branch into the branch that you are on."""
+    """Merge a run's branch into the branch that you are on.
+
+    No hook, filter or merge driver is run: they may lie in the files that the branch changes.
+    """
     run = _with_commits(run_name)
-    if run.flagged_files and not yes:
-        for name in run.flagged_files:
-            click.echo(f"flagged: {one_line(name)}", err=True)
-        confirm(
-            "These change what runs on your machine or in CI. Merge?",
-            otherwise="not merged; nothing was changed",
-            hint=f"plandock diff {run.id}; then: plandock merge {run.id} --yes",
-        )
-    if git.git(run.repo, "rev-parse", "--verify", "--quiet", "MERGE_HEAD", check=False).ok:
-        # `merge --abort` below would throw away what the user has resolved in theirs.
+    _ask_about_flagged(run, "merge", yes)
+    tree = work.work_tree(Path(run.repo), Path.cwd())
+    if git.git(tree, "rev-parse", "--verify", "--quiet", "MERGE_HEAD", check=False).ok:
         raise PlandockError(
             "a merge of your own is under way in the repository",
             hint=f"conclude it (git commit, or git merge --abort), then: plandock merge {run.id}",
         )
-    done = git.git(run.repo, "merge", "--no-edit", run.head, check=False)
-    if not done.ok:
-        git.git(run.repo, "merge", "--abort", check=False)
-        words = (done.text + done.stderr.decode("utf-8", "replace")).strip().splitlines()
-        # git's last line is often just "Aborting"; the one that says why begins with "error:".
-        why = next((w for w in words if w.startswith(("error:", "CONFLICT"))), "".join(words[-1:]))
+    try:
+        taken = work.merge(tree, head=run.head, branch=run.branch, run_id=run.id)
+    except work.NotTaken as error:
         raise PlandockError(
-            f"git would not merge {run.branch}: {one_line(why) or 'no reason given'}",
+            f"{run.branch} was not merged: {error.message}",
             hint=f"nothing was changed; by hand: git merge {run.branch}",
-        )
-    click.echo(printable(f"merged {run.branch} ({run.commits} commit(s)) from {run.id}"))
+        ) from error
+    _report(taken)
+    click.echo(one_line(f"merged {run.branch} ({run.commits} commit(s)) from {run.id}"))
+
+
+@click.command()
+@run_argument
+@_yes_option
+def apply(run_name: str, yes: bool) -> None:
+    """Put a run's changes into your files, uncommitted; index and branch stay as they are.
+
+    No filter or merge driver is run: they may lie in the files that the branch changes.
+    """
+    run = _with_commits(run_name)
+    _ask_about_flagged(run, "apply", yes)
+    tree = work.work_tree(Path(run.repo), Path.cwd())
+    try:
+        taken = work.apply(tree, snapshot=run.snapshot, head=run.head)
+    except work.NotTaken as error:
+        raise PlandockError(
+            f"{run.id} was not applied: {error.message}",
+            hint=f"nothing was changed; commit or move these files, or: plandock merge {run.id}",
+        ) from error
+    _report(taken)
+    count = len(taken.paths)
+    click.echo(f"applied {run.id}: {count} file(s) changed in your tree, none of it committed")
 
 
 @click.command(name="open")
@@ -86,4 +127,4 @@ def open_(run_name: str) -> int:
     return proc.attached([run.claude, "--resume", run.box_session_id], env=os.environ, cwd=run.cwd)
 
 
-COMMANDS = (diff, merge, open_)
+COMMANDS = (diff, merge, apply, open_)

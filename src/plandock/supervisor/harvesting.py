@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
+import threading
 from pathlib import Path
 
 from plandock import git, paths, proc
@@ -13,7 +14,7 @@ from plandock.claude import conversation
 from plandock.claude.redact import redact_tokens
 from plandock.engines import detect
 from plandock.engines.protocol import Engine
-from plandock.errors import EngineError, PlandockError
+from plandock.errors import EngineError, HarvestRefused, PlandockError
 from plandock.runs.model import Run, State, utc_now
 from plandock.runs.store import Store
 from plandock.supervisor.steps import begin
@@ -21,6 +22,10 @@ from plandock.supervisor.verdict import failed
 from plandock.workspace import harvest as harvesting
 
 MOST_BYTES = 512 << 20
+# The container ends itself after the first; the second is for one that has been stopped in its
+# tracks, as a program of the agent's could try.
+LONGEST_S = 1800
+_GRACE_S = 60.0
 
 
 def harvest(store: Store, run: Run) -> None:
@@ -33,7 +38,10 @@ def harvest(store: Store, run: Run) -> None:
     names = launch.names_of(run)
     launch.remove_helpers(engine, run)
     begin(store, run, "bundle")
-    taken = _take_work(engine, run)
+    try:
+        taken = _take_work(engine, run)
+    except HarvestRefused as error:
+        raise _with_place(store, run, error) from error
     begin(store, run, "conversation")
     home = _bring_conversation_home(engine, run)
     notes = [*run.notes, *taken.notes]
@@ -81,6 +89,7 @@ def _take_work(engine: Engine, run: Run) -> harvesting.Harvested:
         "email": mail,
         "message": f"plandock: what {run.id} had not committed",
         "max_bytes": MOST_BYTES,
+        "seconds": LONGEST_S,
     }
     spec = launch.reader_spec(
         run, run.image, "harvest", ("python3", "-I", "/opt/plandock/harvest.py")
@@ -89,11 +98,17 @@ def _take_work(engine: Engine, run: Run) -> harvesting.Harvested:
         child = engine.open_run(spec, stderr=errors)
         assert child.stdin is not None
         assert child.stdout is not None
+        watch = threading.Timer(LONGEST_S + _GRACE_S, _break_off, (engine, spec.name, child))
+        watch.daemon = True
+        watch.start()
         try:
             child.stdin.write(json.dumps(order).encode() + b"\n")
             child.stdin.close()
             header = harvesting.receive(child.stdout, bundle, max_bytes=MOST_BYTES)
+        except OSError as error:
+            raise HarvestRefused(f"the harvest broke off: {error.strerror}") from error
         finally:
+            watch.cancel()
             child.stdout.close()
             code = proc.end(child, grace_s=10.0)
         if code:
@@ -110,6 +125,29 @@ def _take_work(engine: Engine, run: Run) -> harvesting.Harvested:
             branch=run.branch,
             quarantine_dir=Path(room),
         )
+
+
+def _with_place(store: Store, run: Run, error: HarvestRefused) -> HarvestRefused:
+    """The refusal with where the work is kept; its reasons are recorded for `show`."""
+    names = launch.names_of(run)
+    reasons = [f"refused: {x}" for x in error.reasons[:50]]
+    store.change(run.id, notes=list(dict.fromkeys([*run.notes, *reasons])))
+    bundle = paths.run_dir(run.id) / "work.bundle"
+    kept_at = f"{bundle} and the volume {names.work}" if bundle.exists() else names.work
+    return HarvestRefused(
+        error.message,
+        hint=f"nothing was imported; the work is kept in {kept_at}; look at it in a container:"
+        f" {run.engine or 'docker'} run --rm -it --network none"
+        f" -v {names.work}:/work -w /work --entrypoint bash {run.image}",
+        reasons=error.reasons,
+    )
+
+
+def _break_off(engine: Engine, container: str, child: proc.Child) -> None:
+    """End a harvest's container that neither answers nor ends, so that its reader goes on."""
+    with contextlib.suppress(PlandockError):
+        engine.kill(container)
+    child.kill()
 
 
 def _bring_conversation_home(engine: Engine, run: Run) -> Path | None:

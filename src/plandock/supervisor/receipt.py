@@ -42,7 +42,7 @@ def payer(run: Run) -> str:
 def next_steps(run: Run) -> list[str]:
     """What to type next."""
     if run.commits:
-        steps = [f"plandock diff {run.id}", f"plandock merge {run.id}"]
+        steps = [f"plandock diff {run.id}", f"plandock merge {run.id}", f"plandock apply {run.id}"]
     else:
         steps = [f"plandock logs {run.id}"]
     if run.box_session_id and run.state.final:  # only then has it been brought home
@@ -86,6 +86,9 @@ def as_text(run: Run) -> str:
     if run.upstream:
         rows.append(("stand-in", f"{run.upstream} stood in for Anthropic's API"))
     rows += [("flagged", name) for name in run.flagged_files[:20]]
+    if len(run.flagged_files) > 20:
+        more = len(run.flagged_files) - 20
+        rows.append(("flagged", f"and {more} more (plandock show {run.id} --json)"))
     rows += [("denied", f"{d.get('tool')} {d.get('input')}") for d in run.denied[:10]]
     rows += [("note", note) for note in run.notes[:20]]
     if run.message:

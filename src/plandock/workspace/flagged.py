@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from plandock.printable import printable
+from plandock.printable import spelled
 
 # Each rule: patterns over the lower-case path, written like .gitignore (`*` within one name, a
 # trailing slash for everything in a folder), and what makes the file worth a look.
@@ -108,8 +108,9 @@ def reason(path: str) -> str:
 
 
 def flagged(paths_changed: Iterable[str]) -> list[str]:
-    """Those of the changed paths that change what runs on the host or in CI, sorted, shown safely.
+    """Those of the changed paths that change what runs on the host or in CI, sorted.
 
-    Paths are relative to the repository's root with ``/`` between the parts.
+    Paths are relative to the repository's root with ``/`` between the parts; what has no shape
+    of its own is spelled out in the answer.
     """
-    return sorted({printable(path) for path in paths_changed if reason(path)})
+    return sorted({spelled(path) for path in paths_changed if reason(path)})

@@ -14,12 +14,14 @@ from tempfile import TemporaryFile
 
 from plandock.workspace import pathrules
 from plandock.workspace.bundle import Limits
-from plandock.workspace.flagged import flagged
+from plandock.workspace.flagged import reason
 from plandock.workspace.quarantine import Quarantine, refused
 from plandock.workspace.trees import Forest, shown
 
 _LINK, _GITLINK, _EXECUTABLE, _GONE = b"120000", b"160000", b"100755", b"000000"
 _AT_ONCE_PATHS = 500_000
+# Whole, however long: what is cut off could be the part that matters.
+_LONGEST_SHOWN = 20_000
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Findings:
 
     def flag(self, path: bytes, note: str = "") -> None:
         """Add a path to look at, with the reason where it is not the file's name."""
-        self.flagged.add(shown(path))
+        self.flagged.add(shown(path, limit=_LONGEST_SHOWN))
         text = f"{note}: {shown(path)}"
         if note and text not in self.notes and len(self.notes) < 100:
             self.notes.append(text)
@@ -246,8 +248,19 @@ def _flag(net: Sequence[Change], changes: Sequence[Change], findings: Findings) 
             findings.flag(change.path, "newly executable")
         if change.mode == _GITLINK:
             findings.flag(change.path, "a submodule, new or moved")
+        if why := pathrules.elsewhere(change.path):
+            findings.flag(change.path, why)
     final = {x.path for x in net}
-    findings.flagged.update(flagged(shown(x) for x in final))
-    passing = flagged(shown(x.path) for x in changes if x.path not in final)
-    for path in passing[:20]:
-        findings.notes.append(f"changed on the way, not in the end: {path}")
+    findings.flagged.update(_worth_a_look(final))
+    passing = _worth_a_look({x.path for x in changes} - final)
+    for path in sorted(passing)[:20]:
+        findings.notes.append(f"changed on the way, not in the end: {path[:500]}")
+
+
+def _worth_a_look(paths: set[bytes]) -> set[str]:
+    """Those that change what runs, by their names here or on another file system."""
+    return {
+        shown(path, limit=_LONGEST_SHOWN)
+        for path in paths
+        if reason(path.decode("utf-8", "replace")) or reason(pathrules.forgiving(path))
+    }

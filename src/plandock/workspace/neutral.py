@@ -8,6 +8,7 @@ Content filters have names of the user's choosing, which may hold ``=`` and so c
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -23,6 +24,8 @@ _FIXED: tuple[tuple[str, str], ...] = (
     # Our refs get no reflog, even with `core.logAllRefUpdates=always`.
     ("core.logAllRefUpdates", "false"),
     ("i18n.commitEncoding", "UTF-8"),
+    ("merge.verifySignatures", "false"),
+    ("gpg.program", "false"),
 )
 
 
@@ -67,6 +70,13 @@ def neutralise(repo: str | os.PathLike[str]) -> Neutral:
         # An empty command is no conversion; without `required` that is no error either.
         overrides += [(f"filter.{name}.{x}", "") for x in ("clean", "smudge", "process")]
         overrides.append((f"filter.{name}.required", "false"))
+    # `false` makes a conflict; an empty command would make the merge keep one side in silence.
+    overrides += [
+        (key, "false") for key in settings if re.fullmatch(r"merge\..+\.driver", key, re.S)
+    ]
+    overrides += [
+        (key, "") for key in settings if re.fullmatch(r"branch\..+\.mergeoptions", key, re.S)
+    ]
     drivers = {
         name
         for name in filters

@@ -22,6 +22,9 @@ _SPECIAL = {
     ".gitignore": ("gitign", "gi250a"),
     ".mailmap": ("mailma", "maba30"),
 }
+# Windows opens a device instead, with whatever follows the first dot (Microsoft, "Naming Files,
+# Paths, and Namespaces").
+_DEVICE = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9\u00b9\u00b2\u00b3]) *")
 _LONGEST_PART = 255
 _LONGEST_PATH = 4096
 _LONGEST_TARGET = 4096
@@ -90,6 +93,26 @@ def bad_path(path: bytes) -> str:
     if special(root) == ".gitmodules" and root != b".gitmodules":
         return "a name is spelled like .gitmodules"
     return ""
+
+
+def elsewhere(path: bytes) -> str:
+    """Why a path is another one on some system, or none; "" when it is the same everywhere."""
+    for name in path.split(b"/"):
+        text = fold(name)
+        if _DEVICE.fullmatch(re.split(r"[.:]", text, maxsplit=1)[0]):
+            return "the name is a device on Windows"
+        if text.rstrip(". ") != text or ":" in text:
+            return "the name is another one on Windows"
+        if re.fullmatch(r"[^/]{1,6}~\d{1,3}(?:\.[^.]{0,3})?", text):
+            return "the name may stand for another on Windows"
+        if _HFS_IGNORED.search(name.decode("utf-8", "surrogateescape")):
+            return "the name is another one on macOS"
+    return ""
+
+
+def forgiving(path: bytes) -> str:
+    """The path by the names that the most forgiving file systems would give it."""
+    return "/".join(_bare(x) for x in path.split(b"/"))
 
 
 def misleading(path: bytes) -> bool:

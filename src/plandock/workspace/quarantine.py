@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -23,8 +23,22 @@ _ENV = {
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_NO_REPLACE_OBJECTS": "1",
     "GIT_GRAFT_FILE": os.devnull,
+    # No object may be fetched to complete another, by whatever program an address would start.
+    "GIT_ALLOW_PROTOCOL": "none",
+    "GIT_NO_LAZY_FETCH": "1",
 }
-_OPTIONS = ("-c", "core.commitGraph=false", "-c", "core.multiPackIndex=false")
+_OPTIONS = (
+    *("-c", "core.commitGraph=false"),
+    *("-c", "core.multiPackIndex=false"),
+    *("-c", f"core.attributesFile={os.devnull}"),
+    # Deltas upon deltas of files that are each as large as is allowed: what is kept of them in
+    # memory is bounded here, their sum by `Limits`, the time by the call's own limit.
+    *("-c", "core.deltaBaseCacheLimit=64m"),
+    *("-c", "core.bigFileThreshold=32m"),
+    *("-c", "pack.threads=1"),
+    *("-c", "pack.windowMemory=128m"),
+    *("-c", "pack.deltaCacheSize=64m"),
+)
 _AT_ONCE_BYTES = 64 << 20
 _AT_ONCE_OBJECTS = 20_000
 
@@ -41,12 +55,18 @@ class Quarantine:
         *args: str,
         stdin: bytes | IO[bytes] | None = None,
         stdout: IO[bytes] | None = None,
+        env: Mapping[str, str] | None = None,
         check: bool = True,
     ) -> proc.Finished:
-        """Run git here; raises :class:`plandock.proc.ProcessFailed`."""
-        options = (*_OPTIONS, f"--git-dir={self.path}")
+        """Run git here, ``env`` added; raises :class:`plandock.proc.ProcessFailed`."""
         return git.git(
-            self.path, *args, stdin=stdin, stdout=stdout, env=_ENV, options=options, check=check
+            self.path,
+            *args,
+            stdin=stdin,
+            stdout=stdout,
+            env={**(env or {}), **_ENV},
+            options=(*_OPTIONS, f"--git-dir={self.path}"),
+            check=check,
         )
 
     def take(self, file: Path, bundle: Bundle, limits: Limits) -> int:

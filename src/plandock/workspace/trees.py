@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from plandock.printable import spelled
 from plandock.workspace import pathrules
 from plandock.workspace.quarantine import Quarantine, refused
 
@@ -114,7 +115,7 @@ def parse(data: bytes, hash_bytes: int) -> Iterator[tuple[bytes, bytes, str]]:
         at = zero + 1 + hash_bytes
 
 
-def shown(path: bytes) -> str:
+def shown(path: bytes, *, limit: int = 200) -> str:
     """A path for a reason or a note: undecodable bytes and controls spelled out."""
-    text = path.decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)[:200]
+    text = spelled(path.decode("utf-8", "surrogateescape"))
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -56,7 +57,8 @@ def open_workspace(order: Order, outcome: Outcome) -> Git:
     git_dir = top / ".git"
     if git_dir.is_file():
         # A linked worktree or `git init --separate-git-dir`.
-        words = git_dir.read_text(errors="surrogateescape").strip()
+        with git_dir.open("rb") as handle:
+            words = os.fsdecode(handle.read(8192)).strip()
         git_dir = top / words.removeprefix("gitdir: ")
     if not git_dir.is_dir():
         raise Failed("the workspace has no repository any more")
@@ -76,6 +78,7 @@ def open_workspace(order: Order, outcome: Outcome) -> Git:
     common = (top / os.fsdecode(found.stdout).rstrip("\n")).resolve()
     for folder in {git_dir, common}:
         remove_locks(folder)
+    git.silence()
     return git
 
 
@@ -107,7 +110,9 @@ def name_unfinished(git: Git, outcome: Outcome) -> dict[str, str]:
         ("MERGE_AUTOSTASH", "autostash", ""),
     ):
         try:
-            sha = (git_dir / file).read_text(errors="replace").split()[0]
+            # Not more than a name: it may be a link to something without an end.
+            with (git_dir / file).open("rb") as handle:
+                sha = handle.read(100).decode("ascii", "replace").split()[0]
         except (OSError, IndexError):
             continue
         if words:
@@ -260,11 +265,19 @@ def open_spool(git: Git) -> IO[bytes]:
     return tempfile.TemporaryFile()
 
 
+def out_of_time(*_: object) -> None:
+    """End what is going on, whatever it waits for."""
+    raise Failed("the harvest took longer than it may")
+
+
 def main() -> int:
     """Read the order, write the answer; the exit code says which kind it is."""
     try:
         given: dict[str, Any] = json.loads(sys.stdin.buffer.readline())
         order = Order(**{k: v for k, v in given.items() if k in Order.__dataclass_fields__})
+        # A pipe where git expects a file, or a file without an end, would hold us for ever.
+        signal.signal(signal.SIGALRM, out_of_time)
+        signal.alarm(order.seconds)
         harvest(order, sys.stdout.buffer)
     except Exception as error:  # the host must get a line whatever happened in here
         words = str(error) if isinstance(error, Failed) else f"{type(error).__name__}: {error}"

@@ -53,6 +53,7 @@ class Order:
     message: str = "Keep what was left uncommitted"
     max_bytes: int = 512 << 20
     max_blob_bytes: int = 100 << 20
+    seconds: int = 1800
 
 
 @dataclass
@@ -91,11 +92,31 @@ class Git:
             "GIT_GRAFT_FILE": "/dev/null",
             "GIT_TERMINAL_PROMPT": "0",
             "GIT_NO_LAZY_FETCH": "1",
+            # Also where the configuration allows `ext::` and the like, for objects of a promisor.
+            "GIT_ALLOW_PROTOCOL": "none",
             "GIT_LITERAL_PATHSPECS": "1",
             "LC_ALL": "C",
         }
         if work_tree:
             self.env["GIT_WORK_TREE"] = work_tree
+
+    def silence(self) -> None:
+        """Switch off the content filters and drivers that the repository's configuration names.
+
+        Names may hold ``=``, so they cannot be given as ``-c name=value``.
+        """
+        listed = os.fsdecode(self.run("config", "--list", "-z", "--name-only").stdout)
+        pairs: list[tuple[str, str]] = []
+        for key in sorted(set(listed.split("\0"))):
+            if re.fullmatch(r"filter\..+\.(clean|smudge|process)", key, re.S):
+                pairs.append((key, ""))
+            elif re.fullmatch(r"filter\..+\.required", key, re.S):
+                pairs.append((key, "false"))
+        pairs = pairs[:5000]
+        self.env["GIT_CONFIG_COUNT"] = str(len(pairs))
+        for n, (key, value) in enumerate(pairs):
+            self.env[f"GIT_CONFIG_KEY_{n}"] = key
+            self.env[f"GIT_CONFIG_VALUE_{n}"] = value
 
     def run(
         self, *args: str, stdin: bytes = b"", env: dict[str, str] | None = None
@@ -228,6 +249,16 @@ def refused(order: Order, path: str) -> str:
     return ""
 
 
+def left(order: Order, path: str, outcome: Outcome) -> bool:
+    """Whether a tracked file is now one that the host would refuse; then with a word."""
+    if not os.path.lexists(os.path.join(order.workspace, path)):
+        return False  # removed, and that is to come along
+    why = refused(order, path)
+    if why:
+        outcome.note(why, [path])
+    return bool(why)
+
+
 def add(git: Git, paths: list[str]) -> list[str]:
     """Stage what can be staged; returns what could not (unreadable, a filter that fails …)."""
     if not paths:
@@ -263,13 +294,14 @@ def commit_leftovers(git: Git, order: Order, outcome: Outcome, head: str) -> str
         outcome.note("repositories inside the repository were left behind", found.nested)
     if found.unmerged:
         outcome.note("files with unresolved conflicts came as they stood", found.unmerged)
-    wanted = found.tracked + found.unmerged + leave_out(order, found.untracked, outcome)
+    changed = [x for x in found.tracked + found.unmerged if not left(order, x, outcome)]
+    wanted = changed + leave_out(order, found.untracked, outcome)
     if not wanted:
         return head
-    left = add(git, wanted)
-    if left:
-        outcome.note("files that git could not add were left behind", left)
-        for path in set(left) & set(found.unmerged):
+    failed = add(git, wanted)
+    if failed:
+        outcome.note("files that git could not add were left behind", failed)
+        for path in set(failed) & set(found.unmerged):
             git.run("reset", "-q", "--", path)
     tree = git.out("write-tree").strip()
     if tree == (git.out("rev-parse", head + "^{tree}").strip() if head else ""):
