@@ -18,7 +18,7 @@ from typing import Any
 from plandock import paths
 from plandock.claude.redact import redact
 from plandock.engines.protocol import EngineDown
-from plandock.errors import CredentialsError, IsolationError, PlandockError, StoreError
+from plandock.errors import CredentialsError, EngineError, IsolationError, PlandockError, StoreError
 from plandock.runs import alive
 from plandock.runs.model import Run, State, utc_now
 from plandock.runs.store import Store
@@ -31,6 +31,7 @@ _QUEUE_POLL_S = 0.3
 _STORE_POLL_S = 2.0
 # Another supervisor of this run may be on its way out (seconds).
 _LOCK_PATIENCE_S = 3.0
+_MOST_HARVESTS = 3
 # As engines, git and the kernel put it.
 _FULL = ("no space left on device", "disk quota exceeded", "database or disk is full")
 _REASONS: dict[type[Exception], str] = {IsolationError: "isolation"}
@@ -157,6 +158,14 @@ def _mishap(store: Store, run: Run, error: Exception) -> None:
         waiting.interrupt(store, run, "engine", words)
     elif _is_full(error):
         waiting.interrupt(store, run, "disk", words)
+    elif (
+        isinstance(error, EngineError)
+        and run.state is State.HARVESTING
+        and run.strikes < _MOST_HARVESTS
+    ):
+        say(f"the harvest is tried again: {words}")
+        store.change(run.id, strikes=run.strikes + 1)
+        time.sleep(_STORE_POLL_S)
     elif isinstance(error, CredentialsError) and run.state is State.STAGING:
         say(f"waits (login): {words}")
         store.move(run.id, run.state, State.WAITING, reason="login", message=words, hint=error.hint)

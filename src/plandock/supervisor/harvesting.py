@@ -98,23 +98,31 @@ def _take_work(engine: Engine, run: Run) -> harvesting.Harvested:
         child = engine.open_run(spec, stderr=errors)
         assert child.stdin is not None
         assert child.stdout is not None
-        watch = threading.Timer(LONGEST_S + _GRACE_S, _break_off, (engine, spec.name, child))
+        slow = threading.Event()
+        watch = threading.Timer(LONGEST_S + _GRACE_S, _break_off, (engine, spec.name, child, slow))
         watch.daemon = True
         watch.start()
+        refusal: HarvestRefused | None = None
         try:
             child.stdin.write(json.dumps(order).encode() + b"\n")
             child.stdin.close()
             header = harvesting.receive(child.stdout, bundle, max_bytes=MOST_BYTES)
-        except OSError as error:
-            raise HarvestRefused(f"the harvest broke off: {error.strerror}") from error
+        except HarvestRefused as error:
+            refusal = error
+        except BrokenPipeError as error:
+            refusal = HarvestRefused(f"the harvest broke off: {error.strerror}")
         finally:
             watch.cancel()
             child.stdout.close()
             code = proc.end(child, grace_s=10.0)
-        if code:
+        if code and not slow.is_set():
+            # Not what came out, but the container or its engine: that can be tried again.
+            engine.ping()
             errors.seek(0)
             said = errors.read(2000).decode("utf-8", "replace").strip()
             raise EngineError(f"the harvest failed in its container: {said or code}")
+        if refusal is not None:
+            raise refusal
     with tempfile.TemporaryDirectory(dir=paths.run_dir(run.id), prefix="quarantine-") as room:
         return harvesting.import_bundle(
             repo,
@@ -143,8 +151,9 @@ def _with_place(store: Store, run: Run, error: HarvestRefused) -> HarvestRefused
     )
 
 
-def _break_off(engine: Engine, container: str, child: proc.Child) -> None:
+def _break_off(engine: Engine, container: str, child: proc.Child, slow: threading.Event) -> None:
     """End a harvest's container that neither answers nor ends, so that its reader goes on."""
+    slow.set()
     with contextlib.suppress(PlandockError):
         engine.kill(container)
     child.kill()
