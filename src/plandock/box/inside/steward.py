@@ -86,17 +86,21 @@ class Steward:
             with open(name, "rb") as file:
                 message = json.load(file)
             os.unlink(name)
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return
-        if message["op"] == "start" and self.cli is None:
+        # The agent can write here, too: what is not a message of the host's is passed over.
+        if not isinstance(message, dict):
+            return
+        op = message.get("op")
+        if op == "start" and self.cli is None and not self.wish:
             self.wish = message
             threading.Thread(target=self.work, daemon=True).start()
-        elif message["op"] == "credentials":
+        elif op == "credentials" and isinstance(message.get("credentials"), dict):
             self.keep_credentials(message["credentials"])
             say("credentials-renewed")
-        elif message["op"] == "say":
+        elif op == "say" and isinstance(message.get("text"), str):
             self.speak(message["text"])
-        elif message["op"] == "stop":
+        elif op == "stop":
             self.stop()
 
     def keep_credentials(self, credentials: dict[str, Any] | None) -> None:
