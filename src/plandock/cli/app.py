@@ -11,7 +11,7 @@ import click
 
 from plandock import __version__, paths
 from plandock.claude.redact import redact
-from plandock.cli import inspecting, running, setting_up, taking
+from plandock.cli import inspecting, recovering, running, setting_up, taking
 from plandock.errors import PlandockError
 from plandock.printable import one_line, printable
 
@@ -21,11 +21,13 @@ from plandock.printable import one_line, printable
     epilog="RUN is a run's id, an unambiguous beginning of one, or `last`.",
 )
 @click.version_option(__version__, prog_name="plandock")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Accept a plan in Claude Code; a sealed local container carries it out; a branch comes back.
 
     Start with `plandock init`, then accept a plan with auto-accept edits.
     """
+    recovering.before(context.invoked_subcommand)
 
 
 @cli.command()
@@ -33,7 +35,7 @@ def hook() -> None:
     """What Claude Code calls: a hook's JSON on standard input, the answer on standard output."""
 
 
-for _module in (setting_up, running, inspecting, taking):
+for _module in (setting_up, running, inspecting, taking, recovering):
     for _command in _module.COMMANDS:
         cli.add_command(_command)
 

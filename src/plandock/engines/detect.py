@@ -11,7 +11,7 @@ from plandock.engines.dialect import EngineName
 from plandock.engines.protocol import Engine, EngineDown
 from plandock.errors import EngineError, UsageError
 
-_ORDER: tuple[EngineName, ...] = ("docker", "podman")
+NAMES: tuple[EngineName, ...] = ("docker", "podman")
 _INSTALL = "install Docker or Podman (docker.io or podman in Debian's packages), and start it"
 
 
@@ -22,11 +22,11 @@ def choose(name: str = "auto") -> Engine:
     and :class:`UsageError` for a name that is none.  One that answered is asked no second time
     in this process, and keeps what it said of itself.
     """
-    if name not in ("auto", *_ORDER):
+    if name not in ("auto", *NAMES):
         raise UsageError(f"there is no engine {name}", hint="use auto, docker or podman")
     reasons: list[str] = []
     hints: list[str] = []
-    for candidate in _ORDER:
+    for candidate in NAMES:
         if name in ("auto", candidate):
             try:
                 return _usable(candidate)

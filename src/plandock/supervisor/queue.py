@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from datetime import datetime
 
+from plandock import paths
 from plandock.errors import PlandockError
 from plandock.runs import alive
 from plandock.runs.model import Run, State, utc_now
@@ -38,7 +39,8 @@ def unwatched(store: Store) -> list[Run]:
             continue
         if run.supervisor_pid == 0 and _age_s(run) < _BEING_MADE_S and run.attempt == 0:
             continue
-        if is_due(store, run):
+        # Without its folder it cannot be driven: the plan is there, and the lock.
+        if is_due(store, run) and (paths.run_dir(run.id) / "plan.md").is_file():
             found.append(run)
     return found
 
