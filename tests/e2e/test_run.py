@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from plandock.standin import (
-    Failure,
     Script,
     StandIn,
     ToolCall,
@@ -207,18 +206,6 @@ def test_the_turn_limit_ends_a_run_as_stopped(
     run = laptop.json("show", "last")
     assert (run["state"], run["reason"]) == ("stopped", "max_turns")
     assert run["commits"] >= 1
-
-
-def test_a_usage_limit_ends_the_run_and_names_the_reset(
-    make_laptop: Callable[..., Laptop], cli: Path
-) -> None:
-    """A 429 with a reset time is told as such."""
-    laptop = make_laptop(cli)
-    laptop.standin.inject(Failure("usage_limit", times=None, reset_in_s=3600))
-    assert hand_off(laptop) == 10
-    run = laptop.json("show", "last")
-    assert run["reason"] == "usage_limit"
-    assert "resets at 20" in run["message"]
 
 
 def test_the_conversation_opens_on_the_host(make_laptop: Callable[..., Laptop], cli: Path) -> None:

@@ -72,10 +72,18 @@ class Progress:
         return message
 
     def _said(self, said: object) -> None:
+        if not isinstance(said, dict):
+            return
         # The CLI puts its own errors into the model's mouth, under this name (measured).
-        if isinstance(said, dict) and said.get("model") != "<synthetic>":
+        if said.get("model") != "<synthetic>":
             self.moved = True
             self.limited = self.api_trouble = False
+            return
+        content = said.get("content")
+        for block in content if isinstance(content, list) else []:
+            # After events that are no JSON this is all that it says, without a retry (measured).
+            if isinstance(block, dict) and _text(block.get("text")).startswith("API Error"):
+                self.api_trouble = True
 
     def _result(self, message: dict[str, Any]) -> None:
         self.result = message

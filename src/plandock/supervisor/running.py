@@ -23,6 +23,7 @@ from plandock.supervisor.verdict import BoxEnd, judge
 from plandock.supervisor.watch import Watch
 
 _REOPEN_S = 0.5
+_RENEWED_JUST_NOW_S = 10.0
 _MOST_KEPT = 512 << 20  # of a box's output, on the user's disk
 
 
@@ -100,7 +101,6 @@ def conclude(store: Store, engine: Engine, run: Run, progress: Progress) -> None
         "egress": egress.merged(run.egress, egress.decisions(engine, run)),
         "active_s": run.active_s,
     }
-    moved_on = 0 if progress.moved else run.strikes
     if verdict.kind == "end":
         target = State.HARVESTING
         changes |= {"ending": verdict.ending, "strikes": 0}
@@ -110,14 +110,14 @@ def conclude(store: Store, engine: Engine, run: Run, progress: Progress) -> None
             "reason": verdict.reason,
             "message": verdict.message,
             "waiting_until": utc_time(verdict.until) if verdict.until else "",
-            "spent_login": run.login_mark if verdict.reason == "login" else "",
-            "strikes": moved_on + verdict.strike,
-            "hint": "",
+            "spent_login": _spent_login(store, run) if verdict.reason == "login" else "",
+            "strikes": verdict.strikes,
+            "hint": verdict.hint,
         }
     else:
         target = State.QUEUED
         changes |= {
-            "strikes": (run.strikes if ended.oom_killed else moved_on) + verdict.strike,
+            "strikes": verdict.strikes,
             "message": f"goes on after: {verdict.message}"[:500],
         }
     say(f"the agent's box has ended: {verdict.kind} {verdict.reason} {verdict.message}")
@@ -125,6 +125,13 @@ def conclude(store: Store, engine: Engine, run: Run, progress: Progress) -> None
     if verdict.kind != "end":
         # A wait can be long: what holds the work are the volumes.
         launch.remove_containers(engine, run)
+
+
+def _spent_login(store: Store, run: Run) -> str:
+    """The login that was refused; none where a new one came too late for this attempt to use it."""
+    renewed = [e["at"] for e in store.events(run.id) if e["kind"] == "login-renewed"]
+    just_now = renewed and renewed[-1] > utc_time(time.time() - _RENEWED_JUST_NOW_S)
+    return "" if just_now else run.login_mark
 
 
 def _sums(run: Run, progress: Progress) -> dict[str, Any]:

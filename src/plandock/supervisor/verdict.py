@@ -20,12 +20,14 @@ from plandock.runs.model import Run, State, utc_time
 
 # The API's own words for "too busy" and "something broke": 5xx, among them 529 (overloaded).
 _BUSY = frozenset({408, 409, 425, 500, 502, 503, 504, 520, 521, 522, 524, 529})
-_FIRST_BACKOFF_S = 20.0
+_FIRST_BACKOFF_S = 10.0
 _LONGEST_BACKOFF_S = 900.0
 _RESET_JITTER_S = (1.0, 5.0)
 # Without a time to wait for, a limit is looked at again after this long.
 _UNKNOWN_RESET_S = 900.0
-_MOST_STRIKES = 4
+# The longest limit is a week's; a reset beyond that is no time to wait for.
+_LONGEST_RESET_S = 8 * 86_400.0
+_MOST_STRIKES = 5
 _MOST_OUT_OF_MEMORY = 2
 
 
@@ -47,7 +49,8 @@ class Verdict:
     reason: str = ""
     until: float = 0.0
     message: str = ""
-    strike: bool = False
+    hint: str = ""
+    strikes: int = 0  # attempts in a row that got nowhere, this one counted
 
 
 def judge(
@@ -67,7 +70,9 @@ def judge(
     if run.reason == "timeout" or (progress.ended or {}).get("why") == "timeout":
         return Verdict("end", stopped("timeout", "the run reached its time limit"))
     if run.reason == "disk" and not progress.succeeded:
-        return Verdict("wait", reason="disk", message="the engine's disk is full")
+        return Verdict(
+            "wait", reason="disk", message="the engine's disk is full", strikes=run.strikes
+        )
     result = progress.result or {}
     if result.get("subtype") in ("error_max_turns", "error_max_budget_usd"):
         reason = "max_turns" if result["subtype"] == "error_max_turns" else "budget"
@@ -78,7 +83,13 @@ def judge(
     if progress.limited or status == 429:
         return _usage_limit(run, progress, now, jitter)
     if status in (401, 403):
-        return Verdict("wait", reason="login", message="the API refused the login")
+        return Verdict(
+            "wait",
+            reason="login",
+            message=f"the API refused the login ({status})",
+            hint="start claude here once, or sign in with /login; the run goes on by itself",
+            strikes=_in_a_row(run, progress) + 1,
+        )
     silent = (progress.ended or {}).get("why") == "silence"
     if silent or status in _BUSY or (result and status is None and progress.api_trouble):
         return _backoff(run, progress, now, jitter)
@@ -135,30 +146,45 @@ def _usage_limit(
 ) -> Verdict:
     # A reset that has passed already, or none at all: the clocks differ, or it was no such limit.
     at = float(progress.resets_at)
-    until = at if at > now else now + (_UNKNOWN_RESET_S if not at else _FIRST_BACKOFF_S)
+    strikes = _in_a_row(run, progress)
+    if now < at <= now + _LONGEST_RESET_S:
+        until = at
+    elif 0 < at <= now:
+        until = now + _pause(strikes)
+    else:
+        until = now + _UNKNOWN_RESET_S
     until += jitter(*_RESET_JITTER_S)
     return Verdict(
         "wait",
         reason="usage_limit",
         until=until,
         message=f"the usage limit was reached; goes on at {utc_time(until)}",
-        strike=not progress.moved and not at,
+        strikes=strikes + 1,
     )
 
 
 def _backoff(
     run: Run, progress: Progress, now: float, jitter: Callable[[float, float], float]
 ) -> Verdict:
-    strikes = 0 if progress.moved else run.strikes
-    pause = min(_FIRST_BACKOFF_S * 2.0 ** min(strikes, 10), _LONGEST_BACKOFF_S)
+    strikes = _in_a_row(run, progress)
     status = (progress.result or {}).get("api_error_status")
+    what = progress.closing_words[:200] or ("silence" if progress.ended else "")
     return Verdict(
         "wait",
         reason="overloaded",
-        until=now + pause * jitter(0.8, 1.2),
-        message=f"the API does not answer as it should ({status or 'no connection'})",
-        strike=True,
+        until=now + _pause(strikes) * jitter(0.8, 1.2),
+        message=f"the API does not answer as it should ({status or what or 'no connection'})",
+        strikes=strikes + 1,
     )
+
+
+def _in_a_row(run: Run, progress: Progress) -> int:
+    """Attempts before this one that got nowhere; none where the model has said something now."""
+    return 0 if progress.moved else run.strikes
+
+
+def _pause(strikes: int) -> float:
+    return float(min(_FIRST_BACKOFF_S * 2.0 ** min(strikes, 10), _LONGEST_BACKOFF_S))
 
 
 def _broken_off(run: Run, progress: Progress, box: BoxEnd, result: dict[str, Any]) -> Verdict:
@@ -171,15 +197,14 @@ def _broken_off(run: Run, progress: Progress, box: BoxEnd, result: dict[str, Any
     why = str((progress.ended or {}).get("why") or "")[:500]
     if why == "the setup command failed":
         return Verdict("end", failed("setup", why, 10, f"plandock logs {run.id}"))
-    strikes = 1 if progress.moved else run.strikes + 1
-    memory = box.oom_killed or (progress.ended is None and box.exit_code == 137)
-    most = _MOST_OUT_OF_MEMORY if memory else _MOST_STRIKES
-    # Out of memory once is out of memory again, however far it came in between.
-    if (run.strikes + 1 if memory else strikes) >= most:
-        if memory:
+    # However far it came in between: what breaks at one place breaks there again, and each time
+    # costs requests.  A box that was killed from outside is told from one out of memory.
+    strikes = run.strikes + 1
+    if strikes >= (_MOST_OUT_OF_MEMORY if box.oom_killed else _MOST_STRIKES):
+        if box.oom_killed:
             return Verdict(
                 "end", failed("memory", "the box ran out of memory", 10, "raise `memory`")
             )
         words = progress.closing_words or f"the agent ended without a result{why and ': '}{why}"
         return Verdict("end", failed("agent", words, 10, f"plandock logs {run.id}"))
-    return Verdict("again", message=why or "the box ended without a word", strike=True)
+    return Verdict("again", message=why or "the box ended without a word", strikes=strikes)

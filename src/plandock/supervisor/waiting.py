@@ -25,6 +25,7 @@ from plandock.supervisor.verdict import stopped
 
 _LOOK_S = 1.0
 _LONGEST_PAUSE_S = 30.0
+_FIRST_TRY_S, _LONGEST_TRY_S = 15.0, 900.0
 # What it takes to harvest a run of ordinary size.
 _ROOM = 32 << 20
 
@@ -84,7 +85,13 @@ def _look_for_login(store: Store, run: Run) -> None:
             store.change(run.id, message=error.message, hint=error.hint)
         time.sleep(2 * _LOOK_S)
         return
-    if login is not None and run.spent_login == logins.mark_of(login):
+    if login is None:
+        # It lies in a volume, and whether it was renewed shows only when it is tried.
+        pause = min(_FIRST_TRY_S * 2.0 ** min(run.strikes, 10), _LONGEST_TRY_S)
+        if time.time() < _seconds(store.last_move(run.id)) + pause:
+            time.sleep(_LOOK_S)
+            return
+    elif run.spent_login == logins.mark_of(login):
         time.sleep(2 * _LOOK_S)
         return
     _go_on(store, run, State.QUEUED)

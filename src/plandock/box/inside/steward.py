@@ -126,6 +126,7 @@ class Steward:
             "PLANDOCK_BOX": "1",
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
             "DISABLE_AUTOUPDATER": "1",
+            **watchdog.TRIES,
             "GIT_TERMINAL_PROMPT": "0",
             "GIT_AUTHOR_NAME": wish["name"],
             "GIT_AUTHOR_EMAIL": wish["email"],
@@ -174,8 +175,7 @@ class Steward:
         if not sealed(list(probe.examine(wish.get("isolation")))):
             return 1, "isolation"
         os.umask(0o022)
-        for name, value in (("hasCompletedOnboarding", True), ("theme", "dark")):
-            wish.setdefault("state", {})[name] = value
+        wish.setdefault("state", {}).update(hasCompletedOnboarding=True, theme="dark")
         wish["state"]["projects"] = {
             wish["cwd"]: {"hasTrustDialogAccepted": True, "hasCompletedProjectOnboarding": True}
         }

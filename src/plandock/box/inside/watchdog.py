@@ -12,6 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 _LOOK_S = 0.5
+# Half a minute of the CLI's own tries (its ten take two to three, measured); after that the run
+# waits without a box.
+TRIES = {"CLAUDE_CODE_MAX_RETRIES": "6"}
 
 
 class Watchdog:
