@@ -230,14 +230,26 @@ def test_the_next_prompt_lifts_the_latch_and_tells_the_model_once(world):
     assert world.call(call).silent
 
 
-def test_a_prompt_goes_through_with_a_broken_store(world):
-    """A store that cannot be read keeps neither the prompt nor the latch."""
+def test_a_prompt_hears_of_its_run_though_the_store_was_damaged(world):
+    """The hook, too, rebuilds a damaged store, from the runs' folders."""
     world.accept()
     (run,) = world.runs()
     for path in world.state.glob("plandock.db*"):
         path.unlink()
     (world.state / "plandock.db").write_bytes(b"not a database" * 100)
     prompt = world.payload(NEW, "auto", "UserPromptSubmit", session_id=run.session_id)
+    assert "state: queued" in world.call(prompt).context
+    assert world.runs() == [run]
+
+
+def test_a_prompt_goes_through_with_a_broken_store(world):
+    """A store that cannot be read keeps neither the prompt nor the latch."""
+    world.accept()
+    (run,) = world.runs()
+    for path in world.state.glob("plandock.db*"):
+        path.unlink()
+    (world.state / "plandock.db").mkdir()
+    prompt = world.payload(NEW, "auto", "UserPromptSubmit", session_id=run.session_id)
     assert "state: unknown" in world.call(prompt).context
     assert world.marks() == set()
-    (world.state / "plandock.db").unlink()
+    (world.state / "plandock.db").rmdir()

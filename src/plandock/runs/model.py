@@ -201,9 +201,14 @@ class Run:
         known = {f.name for f in fields(cls)}
         kept = {k: v for k, v in data.items() if k in known}
         kept["state"] = State(kept["state"])
-        kept["billing"] = Billing(**kept.get("billing", {}))
-        kept["usage"] = Usage(**kept.get("usage", {}))
+        kept["billing"] = Billing(**_known(Billing, kept.get("billing", {})))
+        kept["usage"] = Usage(**_known(Usage, kept.get("usage", {})))
         return cls(**kept)
+
+
+def _known(kind: type[Billing] | type[Usage], data: dict[str, Any]) -> dict[str, Any]:
+    names = {f.name for f in fields(kind)}
+    return {k: v for k, v in data.items() if k in names}
 
 
 _INTERNAL = (

@@ -7,15 +7,16 @@ it are those that are searched by.  Standard library only: the hook imports this
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from plandock import paths
 from plandock.errors import PlandockError, StoreError, UsageError
+from plandock.runs import folder
+from plandock.runs.database import Database
 from plandock.runs.model import MOVES, Run, RunId, State, new_run_id, utc_now
 
 # By name and in order; a database remembers which it has had.
@@ -51,26 +52,17 @@ MIGRATIONS: tuple[tuple[str, str], ...] = (
 class Store:
     """An open store.  Use as a context manager; every public call is one transaction."""
 
-    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
-        """Open (and where needed create) the store; raises :class:`StoreError`."""
+    def __init__(self, path: str | os.PathLike[str] | None = None, *, mend: bool = True) -> None:
+        """Open (and where needed create) the store; raises :class:`StoreError`.
+
+        A damaged one, or one of a newer plandock, is moved aside and rebuilt from the runs'
+        folders, which lie beside it; without ``mend`` it raises
+        :class:`plandock.runs.database.Unfit`.  Where nothing can be written it is open for
+        reading, and every change raises.
+        """
         self.path = os.fspath(path if path is not None else paths.store_file())
-        try:
-            os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
-            # Created by hand first: SQLite would use the umask, and prompts are private.  Only
-            # where it is not there: closing any descriptor of the file drops the POSIX locks of
-            # every connection in this process, and another process may then delete the log that
-            # they write to (sqlite.org/howtocorrupt.html, 2.2; measured).
-            with contextlib.suppress(FileExistsError):
-                os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-            self._db = sqlite3.connect(self.path, timeout=20.0, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._migrate()
-        except (OSError, sqlite3.Error) as error:
-            raise StoreError(
-                f"the store of runs cannot be opened: {error}",
-                hint=f"look at {self.path}; moved aside, a new one is made",
-            ) from error
+        self._runs = os.path.join(os.path.dirname(self.path), "runs")
+        self._db = Database(self.path, MIGRATIONS, self._fill, mend=mend)
 
     def __enter__(self) -> Store:
         return self
@@ -82,38 +74,36 @@ class Store:
         """Close the database."""
         self._db.close()
 
-    def _migrate(self) -> None:
-        if self._db.execute("PRAGMA user_version").fetchone()[0] == len(MIGRATIONS):
-            return
-        with self._write():
-            self._db.execute("CREATE TABLE IF NOT EXISTS migration (name TEXT PRIMARY KEY)")
-            had = {row[0] for row in self._db.execute("SELECT name FROM migration")}
-            unknown = had - {name for name, _ in MIGRATIONS}
-            if unknown:
-                raise StoreError(
-                    "the store of runs was written by a newer plandock",
-                    hint="upgrade plandock, or move " + self.path + " aside",
-                )
-            for name, script in MIGRATIONS:
-                if name not in had:
-                    for statement in filter(str.strip, script.split(";")):
-                        self._db.execute(statement)
-                    self._db.execute("INSERT INTO migration VALUES (?)", (name,))
-            self._db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+    @property
+    def cannot_write(self) -> str:
+        """Why the store can be read but not written; "" where it can."""
+        return self._db.cannot_write
 
-    @contextlib.contextmanager
-    def _write(self) -> Iterator[None]:
-        """One write transaction, begun as such so that it waits instead of failing half-way."""
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise StoreError(f"the store of runs cannot be written: {error}") from error
+    def faults(self) -> list[str]:
+        """What is wrong with the database itself, a line each; empty where it is sound."""
+        return self._db.faults()
+
+    def _fill(self, connection: sqlite3.Connection) -> None:
+        """Take the runs of all folders into a store that has just been made."""
+        for run in folder.records(self._runs):
+            connection.execute(_INSERT.replace("INSERT", "INSERT OR IGNORE"), _row(run))
+            connection.execute(
+                "INSERT INTO event (run, at, kind, data) VALUES (?, ?, 'rebuilt', '{}')",
+                (run.id, utc_now()),
+            )
+
+    def take_in(self, run: Run) -> bool:
+        """Add a run that was found in its folder or in an engine; False where it is known."""
+        with self._db.write():
+            known = self._db.rows(
+                "SELECT 1 FROM run WHERE id = ? OR handoff_key = ?", (run.id, run.handoff_key)
+            )
+            if known:
+                return False
+            self._db.rows(_INSERT, _row(run))
+            self._event(run.id, "adopted", {"state": str(run.state), "branch": run.branch})
+            folder.write(self._runs, run, synced=True)
+        return True
 
     def add(self, run: Run, *, name_branch: Callable[[set[str]], str]) -> tuple[Run, bool]:
         """Record a new run, once per ``handoff_key``; returns the run and whether it is new.
@@ -121,59 +111,46 @@ class Store:
         ``name_branch`` gets the branches that unfinished runs of the same repository hold and
         answers the one to use: inside the transaction, so that two hand-offs never pick the same.
         """
-        with self._write():
-            row = self._db.execute(
-                "SELECT record FROM run WHERE handoff_key = ?", (run.handoff_key,)
-            ).fetchone()
-            if row:
-                return Run.from_record(json.loads(row[0])), False
+        with self._db.write():
+            rows = self._db.rows("SELECT record FROM run WHERE handoff_key = ?", (run.handoff_key,))
+            if rows:
+                return _read(rows[0][0]), False
             taken = {
                 r[0]
-                for r in self._db.execute(
+                for r in self._db.rows(
                     "SELECT branch FROM run WHERE repo = ?"
                     " AND state NOT IN ('done', 'failed', 'stopped')",
                     (run.repo,),
                 )
             }
-            while self._db.execute("SELECT 1 FROM run WHERE id = ?", (run.id,)).fetchone():
+            while self._db.rows("SELECT 1 FROM run WHERE id = ?", (run.id,)):
                 run.id = new_run_id()
             run.branch = name_branch(taken)
             run.created_at = run.created_at or utc_now()
-            self._db.execute(
-                "INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    run.id,
-                    str(run.state),
-                    run.repo,
-                    run.branch,
-                    run.session_id,
-                    run.handoff_key,
-                    run.created_at,
-                    _dump(run),
-                ),
-            )
+            self._db.rows(_INSERT, _row(run))
             self._event(run.id, "recorded", {"state": str(run.state), "branch": run.branch})
+            folder.write(self._runs, run, synced=True)
         return run, True
 
     def get(self, run_id: str) -> Run:
         """The run with exactly this id; raises :class:`PlandockError` when there is none."""
-        row = self._db.execute("SELECT record FROM run WHERE id = ?", (run_id,)).fetchone()
-        if row is None:
+        rows = self._db.rows("SELECT record FROM run WHERE id = ?", (run_id,))
+        if not rows:
             raise PlandockError(f"no run {run_id}", hint="plandock ps --all lists them")
-        return Run.from_record(json.loads(row[0]))
+        return _read(rows[0][0])
 
     def find(self, name: str) -> Run:
         """The run that ``name`` means: an id, an unambiguous prefix of one, or ``last``."""
         if name == "last":
-            row = self._db.execute(
+            rows = self._db.rows(
                 "SELECT record FROM run ORDER BY created_at DESC, rowid DESC LIMIT 1"
-            ).fetchone()
-            if row is None:
+            )
+            if not rows:
                 raise PlandockError("there is no run yet", hint="accept a plan in Claude Code")
-            return Run.from_record(json.loads(row[0]))
-        rows = self._db.execute(
+            return _read(rows[0][0])
+        rows = self._db.rows(
             "SELECT id, record FROM run WHERE substr(id, 1, ?) = ? ORDER BY id", (len(name), name)
-        ).fetchall()
+        )
         exact = [r for r in rows if r[0] == name]
         if not rows or not name:
             raise PlandockError(f"no run {name!r}", hint="plandock ps --all lists them")
@@ -182,22 +159,22 @@ class Store:
                 f"{name!r} could be any of {', '.join(r[0] for r in rows[:5])}",
                 hint="give more of the id",
             )
-        return Run.from_record(json.loads((exact or rows)[0][1]))
+        return _read((exact or rows)[0][1])
 
     def events(self, run_id: str) -> list[dict[str, Any]]:
         """What happened to a run, oldest first: ``at``, ``kind`` and the event's own keys."""
-        rows = self._db.execute(
+        rows = self._db.rows(
             "SELECT at, kind, data FROM event WHERE run = ? ORDER BY seq", (run_id,)
         )
         return [{"at": at, "kind": kind, **json.loads(data)} for at, kind, data in rows]
 
     def last_move(self, run_id: str) -> str:
         """When the run came into the state it is in (RFC 3339)."""
-        row = self._db.execute(
+        rows = self._db.rows(
             "SELECT at FROM event WHERE run = ? AND kind = 'moved' ORDER BY seq DESC LIMIT 1",
             (run_id,),
-        ).fetchone()
-        return str(row[0]) if row else self.get(run_id).created_at
+        )
+        return str(rows[0][0]) if rows else self.get(run_id).created_at
 
     def list(self, *, unfinished: bool = False, repo: str = "") -> list[Run]:
         """Runs, newest first; only unfinished ones, or only those of one repository, if asked."""
@@ -208,16 +185,16 @@ class Store:
             where.append("repo = ?")
             values.append(repo)
         query = f"SELECT record FROM run WHERE {' AND '.join(where)}"  # noqa: S608 - fixed words
-        rows = self._db.execute(query + " ORDER BY created_at DESC, rowid DESC", values)
-        return [Run.from_record(json.loads(r[0])) for r in rows]
+        rows = self._db.rows(query + " ORDER BY created_at DESC, rowid DESC", values)
+        return [_read(r[0]) for r in rows]
 
     def latest_of_session(self, session_id: str) -> Run | None:
         """The newest run that was handed off from this session."""
-        row = self._db.execute(
+        rows = self._db.rows(
             "SELECT record FROM run WHERE session_id = ? ORDER BY created_at DESC LIMIT 1",
             (session_id,),
-        ).fetchone()
-        return Run.from_record(json.loads(row[0])) if row else None
+        )
+        return _read(rows[0][0]) if rows else None
 
     def move(self, run_id: str, source: State, target: State, **changes: Any) -> Run | None:
         """Move a run from one state to another and change fields with it, or do nothing.
@@ -227,13 +204,13 @@ class Store:
         """
         if target not in MOVES[source]:
             raise StoreError(f"a run cannot go from {source} to {target}")
-        with self._write():
+        with self._db.write():
             run = self.get(run_id)
             if run.state is not source:
                 return None
             _apply(run, changes)
             run.state = target
-            self._save(run)
+            self._save(run, synced=True)
             data = {k: v for k, v in changes.items() if k in ("reason", "message", "waiting_until")}
             self._event(run.id, "moved", {"from": str(source), "to": str(target), **data})
         return run
@@ -245,13 +222,13 @@ class Store:
         them.  The longest waiting goes first; who waits for something else holds no place, but
         for one whose box may still be there.
         """
-        with self._write():
+        with self._db.write():
             run = self.get(run_id)
             if run.state is not State.QUEUED or self._place_of(run) >= most:
                 return False
             run.state = State.STAGING
             run.started_at = run.started_at or utc_now()
-            self._save(run)
+            self._save(run, synced=True)
             self._event(run.id, "moved", {"from": "queued", "to": "staging"})
         return True
 
@@ -272,34 +249,57 @@ class Store:
         """Change fields of a run, never its state."""
         if "state" in changes or "id" in changes:
             raise StoreError("a run's state changes by `move` alone")
-        with self._write():
+        with self._db.write():
             run = self.get(run_id)
             _apply(run, changes)
             self._save(run)
         return run
 
-    def _save(self, run: Run) -> None:
-        self._db.execute(
+    def _save(self, run: Run, *, synced: bool = False) -> None:
+        self._db.rows(
             "UPDATE run SET state = ?, branch = ?, record = ? WHERE id = ?",
             (str(run.state), run.branch, _dump(run), run.id),
         )
+        # Inside the transaction: two writers of one run leave the later of the two.
+        folder.write(self._runs, run, synced=synced)
 
     def delete(self, run_id: str) -> None:
         """Forget a run and its events."""
-        with self._write():
-            self._db.execute("DELETE FROM run WHERE id = ?", (run_id,))
-            self._db.execute("DELETE FROM event WHERE run = ?", (run_id,))
+        with self._db.write():
+            folder.forget(self._runs, run_id)
+            self._db.rows("DELETE FROM run WHERE id = ?", (run_id,))
+            self._db.rows("DELETE FROM event WHERE run = ?", (run_id,))
 
     def note_event(self, run_id: str, kind: str, data: dict[str, Any] | None = None) -> None:
         """Append one event to a run's record."""
-        with self._write():
+        with self._db.write():
             self._event(RunId(run_id), kind, data or {})
 
     def _event(self, run_id: RunId, kind: str, data: dict[str, Any]) -> None:
-        self._db.execute(
+        self._db.rows(
             "INSERT INTO event (run, at, kind, data) VALUES (?, ?, ?, ?)",
             (run_id, utc_now(), kind, json.dumps(data)),
         )
+
+
+_INSERT = "INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+
+
+def _row(run: Run) -> tuple[str, ...]:
+    return (
+        run.id,
+        str(run.state),
+        run.repo,
+        run.branch,
+        run.session_id,
+        run.handoff_key,
+        run.created_at,
+        _dump(run),
+    )
+
+
+def _read(record: str) -> Run:
+    return Run.from_record(json.loads(record))
 
 
 def _dump(run: Run) -> str:
