@@ -121,10 +121,11 @@ def conclude(store: Store, engine: Engine, run: Run, progress: Progress) -> None
             "message": f"goes on after: {verdict.message}"[:500],
         }
     say(f"the agent's box has ended: {verdict.kind} {verdict.reason} {verdict.message}")
-    store.move(run.id, State.RUNNING, target, **changes)
     if verdict.kind != "end":
-        # A wait can be long: what holds the work are the volumes.
+        # A wait can be long: what holds the work are the volumes.  Before the move: done again
+        # by the next supervisor, the kept output gives the same verdict.
         launch.remove_containers(engine, run)
+    store.move(run.id, State.RUNNING, target, **changes)
 
 
 def _spent_login(store: Store, run: Run) -> str:
