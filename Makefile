@@ -6,7 +6,7 @@ VENV_PYTHON := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup venv demo test lint fmt bench fuzz stop clean
+.PHONY: help setup venv demo test lint fmt bench fuzz crash stop clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 14
@@ -37,6 +37,9 @@ fuzz: venv ## the parsers and matchers, for longer than in test
 	@case "$$(uname)" in Linux) mkdir -p .setup/fuzz && $(VENV_PYTHON) tests/fuzz/gateway_head.py \
 	    -max_total_time=600 -max_len=4096 -dict=tests/fuzz/gateway_head.dict \
 	    -artifact_prefix=.setup/fuzz/ ;; esac
+
+crash: setup ## the supervisor killed at every step and 3 times inside each; ARGS='-k podman'
+	@CRASH_POINTS=3 CRASH_SHARES=2 $(VENV_PYTHON) -m pytest -s tests/crash $(ARGS)
 
 stop: venv ## stop the Docker daemon, if set-up started it
 	@$(VENV_PYTHON) -m tools.setup stop

@@ -50,6 +50,10 @@ _TAKEN: tuple[str, ...] = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/
 _TAKEN += ("/plandock", "/proc", "/run", "/sbin", "/sys", "/usr")
 
 
+class EndedAtOnce(EngineError):
+    """A container of a run ended before it could be spoken to: killed, or broken."""
+
+
 @dataclass(frozen=True)
 class Names:
     """The names of everything that a run has in its engine."""
@@ -295,7 +299,7 @@ def _tell(
                 said = last_words(engine, container)
                 if fault := isolation_fault(said):
                     raise IsolationError(**fault) from error
-                raise EngineError(f"the {what} ended at once: {said}") from error
+                raise EndedAtOnce(f"the {what} ended at once: {said}") from error
             if time.monotonic() > end:
                 raise EngineError(f"the {what} cannot be spoken to: {error}") from error
             time.sleep(0.1)
@@ -329,6 +333,11 @@ def remove_helpers(engine: Engine, run: Run) -> None:
 
 
 def remove_volumes(engine: Engine, run: Run) -> None:
-    """Remove every volume of a run; the mirror stays."""
-    for volume in engine.volumes(f"plandock.run={run.id}"):
-        engine.remove_volume(volume.name)
+    """Remove every volume of a run; the mirror stays.
+
+    By name as well as by label: the client of a killed supervisor may have mounted one anew after
+    its removal, and the engine then made it without labels (seen with Podman).
+    """
+    labelled = {volume.name for volume in engine.volumes(f"plandock.run={run.id}")}
+    for name in sorted(labelled | set(names_of(run).own_volumes)):
+        engine.remove_volume(name)

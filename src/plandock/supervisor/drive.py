@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from plandock import paths
+from plandock.box.launch import EndedAtOnce
 from plandock.claude.redact import redact
 from plandock.engines.protocol import EngineDown
 from plandock.errors import CredentialsError, EngineError, IsolationError, PlandockError, StoreError
@@ -32,6 +33,10 @@ _STORE_POLL_S = 2.0
 # Another supervisor of this run may be on its way out (seconds).
 _LOCK_PATIENCE_S = 3.0
 _MOST_HARVESTS = 3
+# How long a client of the engine that outlived its supervisor may take.
+_ORPHANS_S = 1.0
+# How often a box or gateway may end before the agent is let go.
+_MOST_FALSE_STARTS = 3
 # As engines, git and the kernel put it.
 _FULL = ("no space left on device", "disk quota exceeded", "database or disk is full")
 _REASONS: dict[type[Exception], str] = {IsolationError: "isolation"}
@@ -57,7 +62,11 @@ def drive(run_id: str) -> int:
 def _drive(run_id: str) -> bool:
     """Whether the run has come to its end; False where it need not be watched for now."""
     with Store() as store:
+        before = store.get(run_id).supervisor_pid
         pid, started = alive.mine()
+        if before not in (0, pid):
+            # One was killed: let what it had begun in the engine come to its end.
+            time.sleep(_ORPHANS_S)
         store.change(run_id, supervisor_pid=pid, supervisor_started=started)
         while not (run := store.get(run_id)).state.final:
             say(f"state {run.state}")
@@ -166,6 +175,14 @@ def _mishap(store: Store, run: Run, error: Exception) -> None:
         say(f"the harvest is tried again: {words}")
         store.change(run.id, strikes=run.strikes + 1)
         time.sleep(_STORE_POLL_S)
+    elif (
+        isinstance(error, EndedAtOnce)
+        and run.state is State.STAGING
+        and run.strikes < _MOST_FALSE_STARTS
+    ):
+        # Killed by somebody, or by a machine short of memory: once more, with what is laid out.
+        say(f"begins again: {words}")
+        store.move(run.id, run.state, State.QUEUED, strikes=run.strikes + 1, message=words)
     elif isinstance(error, CredentialsError) and run.state is State.STAGING:
         say(f"waits (login): {words}")
         store.move(run.id, run.state, State.WAITING, reason="login", message=words, hint=error.hint)

@@ -1,0 +1,57 @@
+"""Fixtures of the crash tests: those of the end-to-end tests, with a longer plan."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plandock.standin import StandIn
+from tests.crash.crashing import script
+from tests.support import machine
+from tests.support.laptop import Laptop
+
+
+@pytest.fixture
+def standin() -> Iterator[StandIn]:
+    """The scripted model of the box: three commits, then edits that it does not commit."""
+    with StandIn(script()) as server:
+        yield server
+        assert server.errors == []
+
+
+@pytest.fixture
+def cli() -> Path:
+    """The newest CLI."""
+    path = os.environ.get(machine.CLI_VERSIONS["newest"], "")
+    assert os.access(path, os.X_OK), "the CLI is missing. Next step: `make setup`"
+    return Path(path)
+
+
+@pytest.fixture
+def make_laptop(tmp_path: Path, standin: StandIn) -> Iterator[Callable[..., Laptop]]:
+    """A factory of laptops; what their runs leave in the engine is removed at the end."""
+    made: list[Laptop] = []
+
+    def make(cli: Path, engine: str = "docker", **rest: Any) -> Laptop:
+        laptop = Laptop(
+            tmp_path / f"laptop{len(made)}", cli=cli, engine=engine, standin=standin, **rest
+        )
+        made.append(laptop)
+        return laptop
+
+    yield make
+    for laptop in made:
+        laptop.clean_up()
+
+
+@pytest.fixture
+def dice() -> random.Random:
+    """Randomness that can be had again: CRASH_SEED, printed."""
+    seed = int(os.environ.get("CRASH_SEED") or random.SystemRandom().randrange(1 << 32))
+    print(f"CRASH_SEED={seed}")
+    return random.Random(seed)

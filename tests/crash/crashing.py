@@ -1,0 +1,226 @@
+"""Killing what a run is made of at chosen moments, and seeing that nothing was lost.
+
+A moment is an event in the store, with a delay.  Which events there are is learned from an
+undisturbed run (`Course`), never from a list.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from plandock.runs import alive
+from plandock.runs.model import Run
+from plandock.runs.store import Store
+from plandock.standin import Script, bash, commit, execution_scene, write_file
+from tests.support.laptop import Laptop
+
+POLL_S = 0.002
+FINAL = ("done", "failed", "stopped")
+SUBJECTS = ("First of three", "Second of three", "Third of three")
+FILES = {
+    "one.txt": "first\n",
+    "two.txt": "second\n",
+    "three.txt": "third\n",
+    "left.txt": "not committed\n",
+    "src/left.txt": "not committed either\n",
+}
+
+
+def script() -> Script:
+    """Three commits with a little time in each, then edits that stay uncommitted."""
+    steps: list[Any] = []
+    for name, subject in zip(("one.txt", "two.txt", "three.txt"), SUBJECTS, strict=True):
+        steps += [write_file(name, FILES[name]), bash("sleep 0.4"), commit(subject)]
+    steps += [write_file(n, FILES[n]) for n in ("left.txt", "src/left.txt")]
+    return Script(scenes=(execution_scene([*steps, bash("sleep 0.4")]),))
+
+
+@dataclass(frozen=True)
+class Moment:
+    """An event of a run by its label, and how long after it (seconds)."""
+
+    label: str
+    after_s: float = 0.0
+
+
+def store_of(laptop: Laptop) -> Store:
+    """The laptop's store, opened by the test."""
+    return Store(laptop.home / ".local/state/plandock/plandock.db")
+
+
+def label(event: dict[str, Any]) -> str:
+    """The name of a recorded step or move; "" for any other event."""
+    if event["kind"] == "step":
+        return f"step {event['name']}"
+    if event["kind"] == "moved":
+        return f"{event['from']} to {event['to']}"
+    return ""
+
+
+def hand_off(laptop: Laptop) -> str:
+    """Hand a plan off and do not wait; the run's id."""
+    laptop.plandock("run", "--plan", "-", stdin="# The plan\n\nDo it.\n")
+    with store_of(laptop) as store:
+        return str(store.find("last").id)
+
+
+def course_of(laptop: Laptop, run_id: str) -> list[tuple[str, float]]:
+    """Every step and move of a run, once each, in order, with the time until the next one."""
+    with store_of(laptop) as store:
+        found = [(label(e), e["at"]) for e in store.events(run_id) if label(e)]
+    times = [datetime.fromisoformat(at).timestamp() for _, at in found]
+    lengths = [b - a for a, b in itertools.pairwise(times)] + [0.1]
+    course: dict[str, float] = {}
+    for (name, _), length in zip(found, lengths, strict=True):
+        course.setdefault(name, length)
+    return list(course.items())
+
+
+def recover(laptop: Laptop) -> None:
+    """What the next command of the user's does first: go on with what has no supervisor."""
+    code = "from plandock.runs.store import Store; from plandock.supervisor import queue; "
+    code += "queue.wake(Store())"
+    subprocess.run([sys.executable, "-c", code], env=laptop.env, check=True, timeout=60)
+
+
+def supervisor_of(run: Run) -> int:
+    """The pid of the run's living supervisor, or 0."""
+    return run.supervisor_pid if alive.is_same(run.supervisor_pid, run.supervisor_started) else 0
+
+
+class Killer:
+    """Lets a run go, and kills its supervisor at every one of the given moments in turn."""
+
+    def __init__(self, laptop: Laptop, run_id: str, moments: Sequence[Moment]) -> None:
+        self.laptop, self.run_id = laptop, run_id
+        self.pending = {m.label: m for m in moments}
+        self.killed: list[str] = []
+        self.missed: list[str] = []
+
+    def to_the_end(self, timeout_s: float = 120.0) -> Run:
+        """Follow the run to its final state; kill and recover on the way."""
+        end = time.monotonic() + timeout_s
+        seen = 0
+        asked = time.monotonic()
+        with store_of(self.laptop) as store:
+            while True:
+                run = store.get(self.run_id)
+                events = store.events(self.run_id)
+                for event in events[seen:]:
+                    moment = self.pending.pop(label(event), None)
+                    if moment is not None:
+                        time.sleep(moment.after_s)
+                        self._kill(store, moment)
+                        asked = 0.0
+                seen = len(events)
+                if run.state.final and not supervisor_of(run):
+                    return run
+                if not supervisor_of(run) and time.monotonic() - asked > 1.0:
+                    recover(self.laptop)
+                    asked = time.monotonic()
+                assert time.monotonic() < end, (run, label(events[-1]), self.killed, _log(self))
+                time.sleep(POLL_S)
+
+    def _kill(self, store: Store, moment: Moment) -> None:
+        run = store.get(self.run_id)
+        words = f"{moment.label} +{moment.after_s * 1000:.0f} ms (state {run.state})"
+        pid = supervisor_of(run)
+        if not pid:
+            self.missed.append(moment.label)
+            return
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            self.missed.append(moment.label)
+            return
+        while alive.is_same(pid, run.supervisor_started):
+            time.sleep(POLL_S)
+        self.killed.append(words)
+        print(f"{self.laptop.engine} {self.run_id}: killed supervisor {pid} at {words}")
+
+
+def _log(killer: Killer) -> str:
+    log = run_folder(killer.laptop, killer.run_id) / "supervisor.log"
+    return log.read_text(errors="replace")[-3000:] if log.exists() else ""
+
+
+def run_folder(laptop: Laptop, run_id: str) -> Path:
+    """The run's folder on the host."""
+    return laptop.home / ".local/state/plandock/runs" / run_id
+
+
+def assert_nothing_lost(laptop: Laptop, run_id: str, refs_before: dict[str, str]) -> Run:
+    """One new branch with every commit and edit of the script's, one end, and nothing left."""
+    with store_of(laptop) as store:
+        run, events = store.get(run_id), store.events(run_id)
+    log = run_folder(laptop, run_id) / "supervisor.log"
+    assert run.state == "done", (run, log.read_text(errors="replace")[-3000:])
+    assert [e["to"] for e in events if e["kind"] == "moved" and e["to"] in FINAL] == ["done"]
+    refs = laptop.refs()
+    assert set(refs) - set(refs_before) == {f"refs/heads/{run.branch}"}
+    assert {name: refs[name] for name in refs_before} == refs_before
+    subjects = laptop.repo.git("log", "--format=%s", f"{run.base}..{run.branch}").splitlines()
+    assert all(subjects.count(s) == 1 for s in SUBJECTS), subjects
+    for name, content in FILES.items():
+        assert laptop.repo.git("show", f"{run.branch}:{name}").strip() == content.strip()
+    assert run.head == refs[f"refs/heads/{run.branch}"]
+    left = leftovers(laptop, run_id)
+    assert not left, (left, events[-12:], log.read_text(errors="replace")[-3000:])
+    return run
+
+
+def leftovers(laptop: Laptop, run_id: str) -> list[str]:
+    """Containers, volumes, sockets, processes, locks and half-made files of an ended run."""
+    found = in_engine(laptop, run_id)
+    found += [f"process {words}" for words in processes_of(laptop)]
+    folder = run_folder(laptop, run_id)
+    for path in (folder / "lock",):
+        with open(path, "r+b") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                found.append(f"held {path}")
+    found += [str(p) for p in laptop.repo.root.rglob("*.lock")]
+    found += [str(p) for p in folder.glob("quarantine-*")]
+    for root in (laptop.home, laptop.repo.root):
+        found += [str(p) for p in root.rglob("*") if stat.S_ISSOCK(p.lstat().st_mode)]
+    return found
+
+
+def in_engine(laptop: Laptop, run_id: str) -> list[str]:
+    """What the engine has of a run, by label and by name."""
+    found = []
+    for words in (["ps", "-a", "--format", "{{.Names}}"], ["volume", "ls", "-q"]):
+        done = subprocess.run([laptop.engine, *words], capture_output=True, text=True, check=True)
+        found += [x for x in done.stdout.split() if f"plandock-{run_id}-" in x]
+    return found
+
+
+def processes_of(laptop: Laptop, patience_s: float = 5.0) -> list[str]:
+    """Living processes whose environment names this laptop's home, after a moment to end."""
+    wanted = f"HOME={laptop.home}".encode()
+    end = time.monotonic() + patience_s
+    while True:
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                if wanted in (folder / "environ").read_bytes().split(b"\0"):
+                    found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+            except OSError:
+                continue
+        found = [x for x in found if x]
+        if not found or time.monotonic() > end:
+            return found
+        time.sleep(0.1)
