@@ -6,7 +6,9 @@ The steward and its relay are loaded as they lie in the image, from their files.
 from __future__ import annotations
 
 import importlib.util
+import json
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -89,3 +91,19 @@ def test_a_shut_gate_holds_a_request_back_until_it_opens(steward: ModuleType) ->
                 threading.Timer(0.1, relay.gate.set).start()
                 carried.settimeout(5)
                 assert carried.recv(100) == b"POST /v1/messages"
+
+
+@pytest.mark.parametrize(
+    ("errors", "lost"),
+    [(["No conversation found with session ID: x"], True), (["something else"], False)],
+)
+def test_a_refusal_to_go_on_is_no_result(
+    steward: ModuleType, capfd: pytest.CaptureFixture[str], errors: list[str], lost: bool
+) -> None:
+    """The CLI answers a damaged conversation with a `result` before any request (measured)."""
+    result = {"type": "result", "subtype": "error_during_execution", "errors": errors}
+    made = steward.Steward()
+    argv = [sys.executable, "-c", f"print({json.dumps(result)!r})"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as made.cli:
+        made.follow()
+    assert (made.lost, made.seen_result) == (lost, not lost)

@@ -187,10 +187,9 @@ class Steward:
             return 1, "the setup command failed"
         head = [CLI, "--settings", self.settings(env), "--strict-mcp-config"]
         code, why = self.converse([*head, *self.words()], env)
-        if self.lost and not self.seen_result:
+        if self.lost and os.path.exists(self.talk):
             # The file is there, and the CLI finds nothing in it to go on from: a new beginning.
             os.replace(self.talk, self.talk + ".lost")
-            self.lost = False
             code, why = self.converse([*head, *self.words()], env)
         return code, why
 
@@ -318,7 +317,9 @@ class Steward:
             if self.watch is not None:
                 self.watch.take(message)
             if message.get("type") == "result":
-                self.seen_result = True
+                # A refusal to begin comes as a result too (measured, both versions).
+                self.lost = "No conversation found" in str(message.get("errors"))
+                self.seen_result = not self.lost
                 self.hang_up()
         return why
 
@@ -327,7 +328,6 @@ class Steward:
         assert self.cli is not None
         assert self.cli.stderr is not None
         for raw in self.cli.stderr:
-            self.lost = self.lost or b"No conversation found" in raw
             say("stderr", text=raw[:2000].decode("utf-8", "replace").rstrip("\n"))
 
     def hang_up(self) -> None:
