@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,14 +72,22 @@ def test_an_explicit_api_key_is_used_and_said(
 def test_without_a_login_nothing_starts_and_the_exit_code_is_21(
     make_laptop: Callable[..., Laptop], claude_cli: Path
 ) -> None:
-    """No login: refused at the hand-off, with the next step; an expired one fails the run."""
+    """No login: refused at the hand-off, with the next step; an expired one is waited for."""
     laptop = make_laptop(claude_cli)
     (laptop.config / ".credentials.json").unlink()
     done = laptop.plandock("run", "--plan", "-", "--wait", stdin="# Plan\n", check=False)
     assert done.returncode == 21
     assert "/login" in done.stderr
     laptop.log_in(expires_in_s=-60)
-    assert _hand_off(laptop) == 21
+    laptop.plandock("run", "--plan", "-", stdin="# Plan\n")
+    end = time.monotonic() + 60
+    while (run := laptop.json("show", "last"))["state"] != "waiting":
+        assert time.monotonic() < end, run
+        time.sleep(0.2)
+    assert run["reason"] == "login"
+    assert run["hint"]
+    laptop.plandock("stop", "last")
+    assert laptop.json("show", "last")["state"] == "stopped"
     assert laptop.standin.model_requests == []
 
 

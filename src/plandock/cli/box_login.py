@@ -28,7 +28,7 @@ def sign_in(
     engine = detect.choose(chosen.engine)
     image = build(engine, chosen)
     click.echo("Claude Code signs in inside a container; Ctrl-C ends it.", err=True)
-    with _every_end_is_orderly():
+    with every_end_is_orderly():
         code = keeper.sign_in(engine, image, upstream)
     data = keeper.read(engine, image)
     where = f"the volume {keeper.VOLUME} of {engine.name}"
@@ -70,7 +70,7 @@ def describe(engine: Engine, image: str) -> tuple[bool | None, str]:
 
 
 @contextmanager
-def _every_end_is_orderly() -> Iterator[None]:
+def every_end_is_orderly() -> Iterator[None]:
     """A closed terminal or a `kill` ends the containers as Ctrl-C does."""
 
     def end(*_: object) -> NoReturn:

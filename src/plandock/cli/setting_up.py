@@ -171,11 +171,16 @@ def uninit(scope: Scope, as_json: bool) -> None:
 
 
 @click.command()
+@click.option("--isolation", is_flag=True, help="Attack a throw-away box from inside instead.")
 @json_option
-def doctor(as_json: bool) -> int:
+def doctor(isolation: bool, as_json: bool) -> int:
     """Check everything that a hand-off needs, and say what to do about what is missing."""
     from plandock.cli import doctor as checks
 
+    if isolation:
+        from plandock.cli import isolation as attacks
+
+        return attacks.check(_repository(), _build, as_json=as_json)
     found = checks.examine(os.environ, Path.cwd())
     if as_json:
         print_json([f.to_json() for f in found])
