@@ -11,7 +11,7 @@ import click
 
 from plandock import __version__, paths
 from plandock.claude.redact import redact
-from plandock.cli import inspecting, recovering, running, setting_up, taking
+from plandock.cli import ending, inspecting, recovering, running, setting_up, taking
 from plandock.errors import PlandockError
 from plandock.printable import one_line, printable
 
@@ -35,7 +35,7 @@ def hook() -> None:
     """What Claude Code calls: a hook's JSON on standard input, the answer on standard output."""
 
 
-for _module in (setting_up, running, inspecting, taking, recovering):
+for _module in (setting_up, running, ending, inspecting, taking, recovering):
     for _command in _module.COMMANDS:
         cli.add_command(_command)
 

@@ -14,7 +14,7 @@ import click
 
 from plandock import git, paths, settings
 from plandock.claude.redact import redact
-from plandock.cli import egress_log
+from plandock.cli import egress_log, standing
 from plandock.cli.common import as_ascii, json_option, print_json, run_argument
 from plandock.errors import PlandockError
 from plandock.printable import one_line, printable
@@ -30,8 +30,9 @@ def ps(every: bool, as_json: bool) -> None:
     """List runs, newest first."""
     with Store() as store:
         runs = store.list()
+    places = standing.queue_places(runs)
     if as_json:
-        print_json([r.to_json() for r in runs])
+        print_json([r.to_json() | {"queue_position": places.get(str(r.id))} for r in runs])
         return
     shown = (
         runs
@@ -50,7 +51,7 @@ def ps(every: bool, as_json: bool) -> None:
     for name in ("run", "state", "branch", "commits", "plan", "repository", "created"):
         table.add_column(name, overflow="fold")
     for r in shown:
-        state = str(r.state) + (f" ({r.reason})" if r.reason else "")
+        state = standing.words(r, places.get(str(r.id)))
         created = r.created_at[:16].replace("T", " ")
         cells = (r.id, state, r.branch, str(r.commits or ""), r.plan_title, r.repo, created)
         table.add_row(*(Text(one_line(c)) for c in cells))
@@ -65,8 +66,9 @@ def show(run_name: str, as_json: bool) -> None:
     with Store() as store:
         run = store.find(run_name)
         events = store.events(run.id)
+        places = standing.queue_places(store.list(unfinished=True))
     if as_json:
-        print_json(run.to_json())
+        print_json(run.to_json() | {"queue_position": places.get(str(run.id))})
         return
     click.echo(receipts.as_text(run))
     for event in events[-12:]:

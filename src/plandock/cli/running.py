@@ -1,27 +1,23 @@
-"""Commands that start, await and end runs: run, wait, stop, drop."""
+"""Commands that start runs and await them: run, wait."""
 
 from __future__ import annotations
 
 import sys
-import time
 import uuid
 from pathlib import Path
 
 import click
 
-from plandock import git, paths
-from plandock.box import launch
+from plandock import paths
 from plandock.claude import conversation
-from plandock.cli.common import confirm, json_option, print_json, run_argument
-from plandock.engines import detect
+from plandock.cli import standing
+from plandock.cli.common import json_option, print_json, run_argument
 from plandock.errors import Busy, PlandockError, UsageError
 from plandock.hook import handoff
 from plandock.hook.payload import LARGEST_PLAN
-from plandock.printable import one_line, printable
-from plandock.runs.model import Run, State, utc_now
+from plandock.printable import one_line
+from plandock.runs.model import State
 from plandock.runs.store import Store
-
-_POLL_S = 0.1
 
 
 @click.command()
@@ -112,96 +108,17 @@ def wait(run_name: str, timeout_s: float | None, as_json: bool) -> int:
 
 
 def _await(run_id: str, timeout_s: float | None, as_json: bool) -> int:
-    end = None if timeout_s is None else time.monotonic() + timeout_s
-    state = ""
     with Store() as store:
-        while not (now := store.get(run_id)).state.final:
-            if str(now.state) != state and sys.stderr.isatty():
-                state = str(now.state)
-                click.echo(f"{run_id} {state}", err=True)
-            if end is not None and time.monotonic() > end:
-                raise Busy(f"{run_id} is still {now.state}", hint=f"plandock logs {run_id} -f")
-            time.sleep(_POLL_S)
+        now = standing.follow(store, run_id, timeout_s=timeout_s)
+    if not now.state.final:
+        raise Busy(f"{run_id} is still {now.state}", hint=f"plandock logs {run_id} -f")
     if as_json:
         print_json(now.to_json())
     else:
-        click.echo(_ending(now))
+        click.echo(standing.ending(now))
     if now.state is State.DONE:
         return 0
     return now.exit_code or 10
 
 
-def _ending(now: Run) -> str:
-    words = f"{now.id} {now.state}"
-    if now.reason:
-        words += f" ({now.reason})"
-    words += f": {now.commits} commit(s) on {now.branch}" if now.commits else ": no commits"
-    if now.message:
-        words += f"\n  {one_line(now.message)}"
-    if now.hint:
-        words += f"\n  next: {one_line(now.hint)}"
-    return printable(words)
-
-
-@click.command()
-@run_argument
-@json_option
-def stop(run_name: str, as_json: bool) -> int:
-    """End a run; what its agent has done so far arrives on the branch."""
-    with Store() as store:
-        found = store.find(run_name)
-        if found.state.final:
-            if as_json:
-                print_json(found.to_json())
-            click.echo(f"{found.id} has ended already ({found.state})", err=True)
-            return 0
-        found = store.change(found.id, stop_requested=True)
-        if found.state is State.RUNNING:
-            detect.choose(found.engine).stop(launch.names_of(found).box)
-        end = time.monotonic() + 60.0
-        while not (found := store.get(found.id)).state.final and time.monotonic() < end:
-            time.sleep(_POLL_S)
-    if as_json:
-        print_json(found.to_json())
-    else:
-        click.echo(_ending(found))
-    return 0 if found.state.final else 75
-
-
-@click.command()
-@run_argument
-@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-def drop(run_name: str, yes: bool) -> None:
-    """Forget a run: its containers, volumes, folder and hidden refs.  Its branch stays."""
-    with Store() as store:
-        found = store.find(run_name)
-        if not found.state.final:
-            raise Busy(f"{found.id} is {found.state}", hint=f"plandock stop {found.id}")
-        in_repo = Path(found.repo).is_dir()
-        kept = in_repo and found.branch in git.branches(found.repo)
-        if found.commits and not kept and not yes:
-            confirm(
-                printable(f"The branch {found.branch} is gone; drop its last copy?"),
-                otherwise=f"{found.id} was not dropped",
-                hint=f"plandock drop {found.id} --yes",
-            )
-        if found.engine:
-            engine = detect.choose(found.engine)
-            launch.remove_containers(engine, found)
-            launch.remove_volumes(engine, found)
-        if in_repo:
-            spec = f"refs/plandock/runs/{found.id}/"
-            refs = git.git(found.repo, "for-each-ref", "--format=%(refname)", spec).text.split("\n")
-            for ref in filter(None, refs):
-                git.git(found.repo, "update-ref", "-d", ref)
-        folder = paths.run_dir(found.id)
-        for path in sorted(folder.rglob("*"), reverse=True) if folder.is_dir() else []:
-            path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
-        if folder.is_dir():
-            folder.rmdir()
-        store.delete(found.id)
-    stays = f"; {one_line(found.branch)} stays" if kept else ""
-    click.echo(f"dropped {found.id} at {utc_now()}{stays}")
-
-
-COMMANDS = (run, wait, stop, drop)
+COMMANDS = (run, wait)

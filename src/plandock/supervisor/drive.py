@@ -48,11 +48,16 @@ def drive(run_id: str) -> int:
     if lock is None:
         return 75
     while True:
-        if _patiently(lambda: _drive(run_id)):
-            break
-        # Not this run's turn yet: leave, but not if the turn came just now.
+        _patiently(lambda: _drive(run_id))
+        # At its end, or not its turn yet: leave, but not if it was resumed, or the turn came,
+        # just now.
         with Store() as store:
-            run = store.change(run_id, supervisor_pid=0, supervisor_started="")
+            try:
+                run = store.change(run_id, supervisor_pid=0, supervisor_started="")
+            except StoreError:
+                raise
+            except PlandockError:
+                break  # dropped meanwhile
             if run.state.final or not queue.is_due(store, run):
                 break
     os.close(lock)

@@ -132,6 +132,8 @@ def _take_work(engine: Engine, run: Run) -> harvesting.Harvested:
             snapshot=run.snapshot,
             branch=run.branch,
             quarantine_dir=Path(room),
+            # Never the snapshot: a branch of the user's may stand there.
+            grown_from=run.tip if run.tip != run.snapshot else "",
         )
 
 

@@ -155,13 +155,15 @@ def import_bundle(
     branch: str,
     quarantine_dir: Path,
     limits: Limits | None = None,
+    grown_from: str = "",
 ) -> Harvested:
     """Check a received bundle and let it into ``repo``: objects, hidden refs, one new branch.
 
     ``branch`` is the name wanted; the one made is in the answer.  A branch that exists is never
     moved; where it stands on this very head already (a call that was cut off, done again) it is
-    the answer.  HEAD, index, work tree and configuration are not touched.  Without a new commit
-    no branch is made.
+    the answer.  The one exception is ``branch`` standing on ``grown_from``, the head of this run's
+    own earlier harvest: it goes on to a head that descends from there.  HEAD, index, work tree and
+    configuration are not touched.  Without a new commit no branch is made.
 
     Raises :class:`HarvestRefused` with every reason found, and then nothing was written.
     """
@@ -176,7 +178,8 @@ def import_bundle(
     others = _named_others(header.others)
     try:
         return _import(
-            repo, bundle, header, others, run_id, snapshot, branch, quarantine_dir, limits
+            *(repo, bundle, header, others, run_id, snapshot, branch, quarantine_dir, limits),
+            grown_from,
         )
     finally:
         quarantine.discard(quarantine_dir)
@@ -192,6 +195,7 @@ def _import(
     branch: str,
     room: Path,
     limits: Limits,
+    grown_from: str,
 ) -> Harvested:
     inner = quarantine.build(repo, room)
     try:
@@ -221,7 +225,7 @@ def _import(
         notes = [*header.notes, *findings.notes]
         if work is None or not new:
             return _nothing(snapshot, kept, [*notes, "no new commit on HEAD, so no branch"])
-        made = landing.create_branch(repo, branch, head, run_id)
+        made = landing.create_branch(repo, branch, head, run_id, grown_from)
     finally:
         landing.release(repo, run_id)
     if made != branch:

@@ -1,7 +1,8 @@
 """What a harvest writes into the user's repository: objects, hidden refs, one new branch.
 
 Called only for work that has passed every check.  Each step can be done again after a call that
-was cut off; none of them moves a branch, HEAD, the index or the work tree.
+was cut off; none of them moves HEAD, the index, the work tree or a branch, but for the
+branch that an earlier harvest of the same run made.
 """
 
 from __future__ import annotations
@@ -84,8 +85,14 @@ def write_hidden_refs(repo: Path, run_id: str, head: str, others: dict[str, str]
     return kept
 
 
-def create_branch(repo: Path, wanted: str, head: str, run_id: str) -> str:
-    """Create the branch on ``head``, at the first free name; returns the name."""
+def create_branch(repo: Path, wanted: str, head: str, run_id: str, grown_from: str = "") -> str:
+    """Create the branch on ``head``, at the first free name; returns the name.
+
+    Where ``wanted`` still stands on ``grown_from``, which this run itself made it on, and no work
+    tree has it checked out, it goes on from there.
+    """
+    if grown_from and _grow(repo, wanted, grown_from, head, run_id):
+        return wanted
     complaint = ""
     for attempt in range(20):
         there = _branches(repo)
@@ -112,6 +119,23 @@ def create_branch(repo: Path, wanted: str, head: str, run_id: str) -> str:
         f"the branch {wanted} could not be created: {one_line(complaint)}",
         hint=f"the work is at refs/plandock/runs/{run_id}/head",
     )
+
+
+def _grow(repo: Path, name: str, old: str, new: str, run_id: str) -> bool:
+    """Move a branch on from ``old`` to its descendant ``new``, or do nothing."""
+    if old == new or name in _checked_out(repo) or _branches(repo).get(name) != old:
+        return False
+    if not git.git(repo, "merge-base", "--is-ancestor", old, new, check=False, env=_ENV).ok:
+        return False
+    return git.git(
+        repo,
+        *("update-ref", "--stdin", "-z", "-m", f"plandock: run {run_id} went on"),
+        # With the old value: whoever moved it meanwhile keeps what they did.
+        stdin=f"update refs/heads/{name}\0{new}\0{old}\0".encode(),
+        options=_PATIENCE,
+        env=_ENV,
+        check=False,
+    ).ok
 
 
 def _branches(repo: Path) -> dict[str, str]:

@@ -1,0 +1,78 @@
+"""Where a run stands, in words: for `ps`, and while somebody waits for it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+
+import click
+
+from plandock.printable import one_line, printable
+from plandock.runs.model import Run, State
+from plandock.runs.store import Store
+
+_POLL_S = 0.1
+_PLACE_S = 1.0  # between two looks at the queue
+
+
+def queue_places(runs: Iterable[Run]) -> dict[str, int]:
+    """The place of each queued run among them, by id: 1 is next."""
+    queued = [r for r in runs if r.state is State.QUEUED]
+    queued.sort(key=lambda r: (r.created_at, r.id))
+    return {str(r.id): n for n, r in enumerate(queued, 1)}
+
+
+def words(run: Run, place: int | None = None) -> str:
+    """``queued, 3rd`` or ``waiting (usage_limit) until …``; one line, safe on a terminal."""
+    said = str(run.state)
+    if run.state is State.QUEUED and place:
+        said += f", {_ordinal(place)}"
+    if run.reason:
+        said += f" ({run.reason})"
+    if run.state is State.WAITING and run.waiting_until:
+        said += f" until {run.waiting_until[:16].replace('T', ' ')} UTC"
+    return one_line(said)
+
+
+def follow(
+    store: Store, run_id: str, *, timeout_s: float | None = None, until_stuck: bool = False
+) -> Run:
+    """Wait for a run's end, at most ``timeout_s``; changes are told on a terminal.
+
+    With ``until_stuck`` a run that waits for its engine or for room is not waited for either.
+    """
+    end = None if timeout_s is None else time.monotonic() + timeout_s
+    said, looked, place = "", 0.0, 0
+    while not (now := store.get(run_id)).state.final:
+        if sys.stderr.isatty():
+            if now.state is State.QUEUED and time.monotonic() - looked > _PLACE_S:
+                looked = time.monotonic()
+                place = queue_places(store.list(unfinished=True)).get(run_id, 0)
+            if (line := words(now, place)) != said:
+                said = line
+                click.echo(f"{run_id} {said}", err=True)
+        if until_stuck and now.state is State.WAITING and now.reason in ("engine", "disk"):
+            break
+        if end is not None and time.monotonic() > end:
+            break
+        time.sleep(_POLL_S)
+    return now
+
+
+def ending(now: Run) -> str:
+    """How a run stands or has ended, with what to do next."""
+    said = f"{now.id} {now.state}"
+    if now.reason:
+        said += f" ({now.reason})"
+    said += f": {now.commits} commit(s) on {now.branch}" if now.commits else ": no commits"
+    if now.message:
+        said += f"\n  {one_line(now.message)}"
+    if now.hint:
+        said += f"\n  next: {one_line(now.hint)}"
+    return printable(said)
+
+
+def _ordinal(n: int) -> str:
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
+    return f"{n}{'th' if 10 <= n % 100 <= 20 else ending}"

@@ -1,0 +1,80 @@
+"""Letting a run go on: one that has ended, from where it came to; one that waits, at once."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+from plandock import git, paths
+from plandock.errors import PlandockError
+from plandock.runs.model import Run, State
+from plandock.runs.starting import start_supervisor
+from plandock.runs.store import Store
+from plandock.settings.keys import Settings
+from plandock.supervisor import queue
+from plandock.workspace import branch
+
+
+def resume(store: Store, run: Run, words: str = "") -> tuple[Run, str]:
+    """Let a run go on; returns it and what became of it, in a line.
+
+    ``words`` are said to the agent.  Raises :class:`PlandockError` for a run that is done.
+    """
+    if run.state is State.DONE:
+        raise PlandockError(f"{run.id} is done", hint=f"plandock show {run.id}")
+    if run.state is State.WAITING:
+        changes: dict[str, Any] = {"waiting_until": "", "spent_login": ""}
+        run = store.change(run.id, **changes, **({"say": words} if words else {}))
+        queue.wake(store)
+        return run, f"{run.id} was waiting ({run.reason}) and is looked at again now"
+    if not run.state.final:
+        return run, f"{run.id} is {run.state} already"
+    if not (paths.run_dir(run.id) / "plan.md").is_file():
+        raise PlandockError(f"the folder of {run.id} is gone", hint=f"plandock drop {run.id}")
+    moved = store.move(run.id, run.state, State.QUEUED, **_afresh(store, run, words))
+    if moved is None:
+        return store.get(run.id), f"{run.id} is going already"
+    start_supervisor(run.id, os.environ, billing=str(run.settings.get("billing", "subscription")))
+    return moved, f"{run.id} goes on → branch {moved.branch}"
+
+
+def _afresh(store: Store, run: Run, words: str) -> dict[str, Any]:
+    """What changes with the move out of a final state."""
+    changes: dict[str, Any] = {
+        "stop_requested": False,
+        "stop_forced": False,
+        "ending": {},
+        "reason": "",
+        "message": "",
+        "hint": "",
+        "ended_at": "",
+        "waiting_until": "",
+        "back_to": "",
+        "spent_login": "",
+        "strikes": 0,
+        "active_s": 0.0,
+        "exit_code": 0,
+        "say": words,
+        "told": [],
+    }
+    if run.snapshot:
+        # Also where the volumes are kept: should they be gone, it is laid out from there.
+        changes["tip"] = run.head or run.snapshot
+        # It could not be brought home: a conversation of its own begins, from what was accepted.
+        changes["box_session_id"] = run.box_session_id or str(uuid.uuid4())
+    if not run.branch:
+        changes["branch"] = _branch(store, run)
+    return changes
+
+
+def _branch(store: Store, run: Run) -> str:
+    """A name for a run that brought nothing and has none; landing makes sure once more."""
+    held = {other.branch for other in store.list(unfinished=True, repo=run.repo)}
+    return branch.name_branch(
+        Settings.from_dict(run.settings).branch,
+        run_id=run.id,
+        slug=branch.slug(run.plan_title),
+        taken=held | git.branches(Path(run.repo)),
+    )
