@@ -26,7 +26,7 @@ PACKAGE_DIR = Path(__file__).resolve().parent.parent / "src" / ROOT
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"__main__", "cli", "tui", "demo", "hook"}),
     frozenset({"supervisor", "recover"}),
-    frozenset({"workspace", "box", "gateway", "claude", "receipt"}),
+    frozenset({"workspace", "box", "gateway", "claude", "receipt", "notify"}),
     frozenset({"engines"}),
     frozenset({"runs"}),
     frozenset({"errors", "git", "paths", "printable", "proc", "settings"}),

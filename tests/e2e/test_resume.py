@@ -37,8 +37,8 @@ def test_a_run_at_its_turn_limit_is_resumed_to_its_end_on_the_same_branch(
 ) -> None:
     """`stopped (max_turns)`, then `resume`: the same conversation, the same branch, done."""
     laptop = make_laptop(cli, engine, env={"PLANDOCK_MAX_TURNS": "3"})
-    steps = (write_file("one.txt", "1\n"), commit("One"), write_file("two.txt", "2\n"))
-    steps += (commit("Two"),)
+    one = (write_file("one.txt", "1\n"), commit("One"))
+    steps = (*one, write_file("two.txt", "2\n"), commit("Two"))
     laptop.standin.script = Script(scenes=(execution_scene(steps),))
     done = laptop.plandock("run", "--plan", "-", "--wait", stdin="# Plan\n", check=False)
     assert done.returncode == 10

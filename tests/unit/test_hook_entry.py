@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from plandock.hook import entry, handoff, marks
+from plandock.hook import entry, handoff
 from plandock.hook.payload import Event
+from plandock.runs import marks
 from plandock.runs.store import Store
 from tests.support import hooks
 

@@ -1,21 +1,16 @@
-"""Commands for a run's end, and for what comes after it: stop, resume, drop."""
+"""Commands for a run's end, and for what comes after it: stop, resume, drop, gc."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from plandock import git, paths
-from plandock.box import launch
 from plandock.cli import standing
 from plandock.cli.common import confirm, json_option, print_json, run_argument
-from plandock.engines import detect
-from plandock.errors import Busy
+from plandock.errors import Busy, PlandockError
 from plandock.printable import one_line, printable
-from plandock.runs.model import State, utc_now
+from plandock.runs.model import State
 from plandock.runs.store import Store
-from plandock.supervisor import queue, resuming, stopping
+from plandock.supervisor import collecting, dropping, queue, resuming, stopping
 
 # The agent is asked to end, ended if it does not, and its work is harvested (seconds).
 _LONGEST_STOP_S = 120.0
@@ -76,37 +71,62 @@ def resume(run_name: str, words: str, as_json: bool) -> None:
 @click.command()
 @run_argument
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-def drop(run_name: str, yes: bool) -> None:
-    """Forget a run: its containers, volumes, folder and hidden refs.  Its branch stays."""
+@click.option("--now", is_flag=True, help="Keep no bundle of it.")
+def drop(run_name: str, yes: bool, now: bool) -> None:
+    """Forget a run: its containers, volumes, folder and hidden refs.  Its branch stays.
+
+    What it brought is kept as git bundles for 30 days, unless --now.
+    """
     with Store() as store:
         found = store.find(run_name)
         if not found.state.final:
             raise Busy(f"{found.id} is {found.state}", hint=f"plandock stop {found.id}")
-        in_repo = Path(found.repo).is_dir()
-        kept = in_repo and found.branch in git.branches(found.repo)
-        if found.commits and not kept and not yes:
+        lost = dropping.losses(found)
+        stays = dropping.branch_there(found)
+        if lost and not yes:
+            after = "" if now else f"; a copy is kept for {dropping.KEPT_DAYS} days"
             confirm(
-                printable(f"The branch {found.branch} is gone; drop its last copy?"),
+                one_line(f"{found.id}: {'; '.join(lost)}. Drop it{after}?"),
                 otherwise=f"{found.id} was not dropped",
                 hint=f"plandock drop {found.id} --yes",
             )
-        if found.engine:
-            engine = detect.choose(found.engine)
-            launch.remove_containers(engine, found)
-            launch.remove_volumes(engine, found)
-        if in_repo:
-            spec = f"refs/plandock/runs/{found.id}/"
-            refs = git.git(found.repo, "for-each-ref", "--format=%(refname)", spec).text.split("\n")
-            for ref in filter(None, refs):
-                git.git(found.repo, "update-ref", "-d", ref)
-        folder = paths.run_dir(found.id)
-        for path in sorted(folder.rglob("*"), reverse=True) if folder.is_dir() else []:
-            path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
-        if folder.is_dir():
-            folder.rmdir()
-        store.delete(found.id)
-    stays = f"; {one_line(found.branch)} stays" if kept else ""
-    click.echo(f"dropped {found.id} at {utc_now()}{stays}")
+        kept = None
+        if not now:
+            try:
+                kept = dropping.keep(found)
+            except (PlandockError, OSError) as error:
+                raise PlandockError(
+                    f"{found.id} was not dropped, its work cannot be kept: {error}",
+                    hint=f"plandock drop {found.id} --now drops it without a copy",
+                ) from error
+        dropping.remove(store, found)
+    click.echo(one_line(f"dropped {found.id}" + (f"; {found.branch} stays" if stays else "")))
+    if kept and any(kept.glob("*.bundle")):
+        click.echo(printable(f"  kept for {dropping.KEPT_DAYS} days: {kept}"))
 
 
-COMMANDS = (stop, resume, drop)
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option("--keep-images", is_flag=True, help="Leave the images of boxes alone.")
+@json_option
+def gc(dry_run: bool, keep_images: bool, as_json: bool) -> int:
+    """Remove what nobody needs any more; never what has not been harvested."""
+    with Store() as store:
+        gone, failed = collecting.collect(store, dry_run=dry_run, images=not keep_images)
+    size = sum(spare.size_bytes for spare in gone)
+    if as_json:
+        removed = [spare.to_json() for spare in gone]
+        print_json({"dry_run": dry_run, "removed": removed, "freed_bytes": size, "failed": failed})
+        return 1 if failed else 0
+    for spare in gone:
+        click.echo(one_line(f"{spare.kind} {spare.name}"))
+    volumes = sum(spare.kind in ("volume", "mirror") for spare in gone)
+    would = "would free" if dry_run else "freed"
+    more = f" and {volumes} volume(s)" if volumes else ""
+    click.echo(f"{would} {size / (1 << 20):.1f} MiB{more}")
+    for line in failed:
+        click.echo(one_line(f"not removed: {line}"), err=True)
+    return 1 if failed else 0
+
+
+COMMANDS = (stop, resume, drop, gc)

@@ -19,9 +19,10 @@ if not __package__:  # run as a script without site: plandock lies two folders u
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from plandock import paths
-from plandock.hook import marks, payload
+from plandock.hook import payload
 from plandock.hook.decide import Act, Decision, Recorded, decide
 from plandock.hook.payload import Event
+from plandock.runs import marks
 
 _WAYS = ("acceptEdits", "auto", "bypassPermissions")
 # A latch of these kinds may become a hand-off by the next call.
@@ -199,7 +200,9 @@ def _hand_off(event: Event, decision: Decision, recorded: Recorded) -> int:
         words += "\nNothing was started, here or in a container."
     try:
         marks.put(paths.latch_dir(), session, told)
-        marks.put(paths.note_dir(), session, told)
+        # What has not been told yet of an earlier run's end goes along.
+        unread = (marks.get(paths.note_dir(), session) or {}).get("outcomes")
+        marks.put(paths.note_dir(), session, {**told, **({"outcomes": unread} if unread else {})})
         marks.take_away(paths.proposal_dir(), session)
     except OSError as error:
         _log(error)  # the turn stops all the same, and the latch from before stands
@@ -262,24 +265,37 @@ def _read_plan(path: str) -> str:
 
 def _lift(event: Event, recorded: Recorded) -> None:
     """The user speaks again: tools are allowed, and the model is told once what goes on."""
+    from plandock.errors import PlandockError
+
     session = event.session_id
-    note = dict(recorded.note or {})
-    text = state = ""
-    if note.get("run") or (recorded.latch or {}).get("kind") == "handing-off":
+    # Taken, then the store is looked at: whoever ends a run after this leaves a note of its own.
+    note = marks.take(paths.note_dir(), session) or {}
+    ended = note.get("outcomes")
+    texts: list[str] = []
+    state = outcome = ""
+    if note.get("run") or ended or (recorded.latch or {}).get("kind") == "handing-off":
+        from plandock.runs.outcome import in_words, news_key
         from plandock.runs.store import Store
 
         try:
             with Store() as store:
+                for name in ended if isinstance(ended, list) else []:
+                    with contextlib.suppress(PlandockError):  # dropped meanwhile
+                        texts.append(in_words(store.get(str(name))))
                 # Without a note, a hook was killed on its way: a run may be there all the same.
                 name = note.get("run")
-                run = store.get(str(name)) if name else store.latest_of_session(session)
-            if run is not None:
-                note |= {"run": run.id, "branch": run.branch}
-                state = str(run.state)
+                run = None
+                if name or not ended:
+                    run = store.get(str(name)) if name else store.latest_of_session(session)
+                if run is not None:
+                    note |= {"run": run.id, "branch": run.branch}
+                    state = str(run.state)
+                    if run.state.final and store.tell_once(run.id, news_key(run)):
+                        outcome = in_words(run)
         except Exception as error:  # the user's prompt goes through, whatever the store is like
             _log(error)
     if note.get("run"):
-        text = (
+        texts.append(
             f"plandock: the plan that the user accepted in this conversation was handed off as "
             f"run {note['run']} (state: {state or 'unknown'}). It is carried out in a sealed "
             f"container and arrives on the local branch {note.get('branch')}. Do not carry it out "
@@ -287,13 +303,14 @@ def _lift(event: Event, recorded: Recorded) -> None:
             f"user can follow it with `plandock logs {note['run']} -f`."
         )
     elif note.get("kind") == "refused":
-        text = (
+        texts.append(
             f"plandock: the plan accepted in this conversation was NOT handed off "
             f"({note.get('why')}), and nothing of it was carried out."
         )
-    for folder in (paths.latch_dir(), paths.note_dir(), paths.proposal_dir()):
+    for folder in (paths.latch_dir(), paths.proposal_dir()):
         with contextlib.suppress(OSError):
             marks.take_away(folder, session)
+    text = "\n".join([*texts, outcome]).strip()
     if text:
         answer = {"hookEventName": "UserPromptSubmit", "additionalContext": text}
         sys.stdout.write(json.dumps({"hookSpecificOutput": answer}))

@@ -13,6 +13,7 @@ from plandock.errors import PlandockError
 from plandock.hook import preflight
 from plandock.hook.payload import LARGEST_PLAN, clean_plan
 from plandock.printable import one_line
+from plandock.runs import terminal
 from plandock.runs.model import Run, RunId, State, new_run_id, utc_now, utc_time
 from plandock.runs.starting import start_supervisor
 from plandock.runs.store import Store
@@ -85,6 +86,7 @@ def hand_off(
             settings=chosen.to_dict(),
             notes=notes,
             handoff_key=key,
+            terminal=terminal.here(),
         )
         new = False
         try:

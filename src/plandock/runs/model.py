@@ -177,6 +177,7 @@ class Run:
     say: str = ""  # what the user wants said to the agent when it goes on
     stop_forced: bool = False
     told: list[str] = field(default_factory=list)  # what the user was notified of
+    terminal: dict[str, Any] = field(default_factory=dict)  # where it was handed off
 
     def to_json(self) -> dict[str, Any]:
         """The contract's JSON object; empty times and names are ``null``."""
@@ -227,6 +228,7 @@ _INTERNAL = (
     "spent_login",
     "ending",
     "told",
+    "terminal",
     "say",
 )
 _NULLABLE = (

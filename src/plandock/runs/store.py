@@ -255,6 +255,16 @@ class Store:
             self._save(run)
         return run
 
+    def tell_once(self, run_id: str, what: str) -> bool:
+        """Record that the user is told of something; False where that was recorded before."""
+        with self._db.write():
+            run = self.get(run_id)
+            if what in run.told:
+                return False
+            run.told.append(what)
+            self._save(run, synced=True)
+        return True
+
     def _save(self, run: Run, *, synced: bool = False) -> None:
         self._db.rows(
             "UPDATE run SET state = ?, branch = ?, record = ? WHERE id = ?",

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from plandock.errors import CredentialsError, EngineError, IsolationError, Pland
 from plandock.runs import alive
 from plandock.runs.model import Run, State, utc_now
 from plandock.runs.store import Store
-from plandock.supervisor import freezing, harvesting, queue, running, staging, waiting
+from plandock.supervisor import freezing, harvesting, queue, running, staging, telling, waiting
 from plandock.supervisor.receipt import write_receipt
 from plandock.supervisor.steps import say
 from plandock.supervisor.verdict import failed, stopped
@@ -61,6 +62,8 @@ def drive(run_id: str) -> int:
             if run.state.final or not queue.is_due(store, run):
                 break
     os.close(lock)
+    # Without the lock: the user's command may take its time, and a resumed run need not wait.
+    telling.tell(run_id)
     return 0
 
 
@@ -75,6 +78,8 @@ def _drive(run_id: str) -> bool:
         store.change(run_id, supervisor_pid=pid, supervisor_started=started)
         while not (run := store.get(run_id)).state.final:
             say(f"state {run.state}")
+            if telling.event_of(run) and f"{run.attempt}/{telling.event_of(run)}" not in run.told:
+                threading.Thread(target=telling.tell, args=(run_id,), daemon=True).start()
             try:
                 if not _step(store, run):
                     return False

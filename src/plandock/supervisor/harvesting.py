@@ -78,8 +78,28 @@ def harvest(store: Store, run: Run) -> None:
 
 def _take_work(engine: Engine, run: Run) -> harvesting.Harvested:
     """The box's commits, through the quarantine, onto the run's branch."""
-    repo = Path(run.repo)
-    name, mail = git.identity(repo)
+    header = fetch_bundle(engine, run)
+    bundle = paths.run_dir(run.id) / "work.bundle"
+    with tempfile.TemporaryDirectory(dir=paths.run_dir(run.id), prefix="quarantine-") as room:
+        return harvesting.import_bundle(
+            Path(run.repo),
+            bundle,
+            header,
+            run_id=run.id,
+            snapshot=run.snapshot,
+            branch=run.branch,
+            quarantine_dir=Path(room),
+            # Never the snapshot: a branch of the user's may stand there.
+            grown_from=run.tip if run.tip != run.snapshot else "",
+        )
+
+
+def fetch_bundle(engine: Engine, run: Run) -> harvesting.Header:
+    """Bring the box's commits, with what was not committed, into the run's `work.bundle`.
+
+    Raises :class:`HarvestRefused` for what came, :class:`EngineError` where that failed.
+    """
+    name, mail = git.identity(Path(run.repo))
     bundle = paths.run_dir(run.id) / "work.bundle"
     order = {
         "workspace": run.repo,
@@ -123,18 +143,7 @@ def _take_work(engine: Engine, run: Run) -> harvesting.Harvested:
             raise EngineError(f"the harvest failed in its container: {said or code}")
         if refusal is not None:
             raise refusal
-    with tempfile.TemporaryDirectory(dir=paths.run_dir(run.id), prefix="quarantine-") as room:
-        return harvesting.import_bundle(
-            repo,
-            bundle,
-            header,
-            run_id=run.id,
-            snapshot=run.snapshot,
-            branch=run.branch,
-            quarantine_dir=Path(room),
-            # Never the snapshot: a branch of the user's may stand there.
-            grown_from=run.tip if run.tip != run.snapshot else "",
-        )
+    return header
 
 
 def _with_place(store: Store, run: Run, error: HarvestRefused) -> HarvestRefused:

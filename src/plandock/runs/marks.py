@@ -2,7 +2,8 @@
 
 Three kinds, each in a folder of its own so that the shell test in front can tell by a file's mere
 existence whether Python is needed: ``latch`` (look at this session's tool calls), ``proposed``
-(a plan is being looked at), ``note`` (the next prompt is to carry a word for the model).
+(a plan is being looked at), ``note`` (the next prompt is to carry a word for the model: of a
+hand-off, and of the runs in ``outcomes`` that have ended).
 """
 
 from __future__ import annotations
@@ -52,6 +53,19 @@ def get(folder: Path, name: str) -> dict[str, Any] | None:
         # folder must not refuse every tool call.
         return {} if os.path.lexists(folder / name) else None
     return data if isinstance(data, dict) else {}
+
+
+def take(folder: Path, name: str) -> dict[str, Any] | None:
+    """The mark of that name, which is gone then; None where another took it, or none stands."""
+    mine = folder / f".{name}.{os.getpid()}.taken"
+    try:
+        os.rename(folder / name, mine)
+    except OSError:
+        return None
+    data = get(folder, mine.name)
+    with contextlib.suppress(OSError):
+        mine.unlink()
+    return data
 
 
 def take_away(folder: Path, name: str) -> None:

@@ -1,0 +1,101 @@
+"""Forgetting a run; what would be lost with it is kept for a while as git bundles."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+from plandock import git, paths
+from plandock.box import launch
+from plandock.engines import detect
+from plandock.errors import PlandockError
+from plandock.runs.model import Run
+from plandock.runs.store import Store
+from plandock.supervisor import harvesting
+from plandock.supervisor.receipt import receipt_of
+
+KEPT_DAYS = 30
+
+
+def dropped_dir(run_id: str = "") -> Path:
+    """Where dropped runs are kept for :data:`KEPT_DAYS` days, or one of them."""
+    return paths.state_dir() / "dropped" / run_id
+
+
+def branch_there(run: Run) -> bool:
+    """Whether the run's branch is in the repository (which may be gone itself)."""
+    return bool(run.branch) and Path(run.repo).is_dir() and run.branch in git.branches(run.repo)
+
+
+def losses(run: Run) -> list[str]:
+    """What is nowhere but in what a drop removes, in words."""
+    found = []
+    if _unharvested(run):
+        found.append("its work has not arrived in the repository")
+    elif run.staged:
+        found.append("files that could not come along are in its volume alone")
+    if run.commits and not branch_there(run):
+        found.append(f"the branch {run.branch} is gone")
+    return found
+
+
+def keep(run: Run) -> Path:
+    """Keep what the run has brought: bundles, receipt and record; returns the folder.
+
+    ``refs.bundle`` holds its hidden refs since the commit that it began at, ``work.bundle`` what
+    came out of the box and was not (or not yet) let in.  Raises :class:`PlandockError` where
+    that cannot be had; then nothing has been removed.
+    """
+    folder = dropped_dir(run.id)
+    paths.make_private(folder.parent)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    work = paths.run_dir(run.id) / "work.bundle"
+    if run.staged and _unharvested(run) and not work.is_file():
+        harvesting.fetch_bundle(detect.choose(run.engine), run)
+    if _unharvested(run) and work.is_file():
+        shutil.copyfile(work, folder / "work.bundle")
+    refs = _hidden_refs(run)
+    if refs:
+        base = [f"^{run.base}"] if run.base else []
+        new = git.line(Path(run.repo), "rev-list", "--count", *refs, *base)
+        if new != "0":
+            place = str(folder / "refs.bundle")
+            git.git(run.repo, "bundle", "create", "-q", place, *refs, *base)
+    for name, data in (("receipt.json", receipt_of(run)), ("run.json", run.to_record())):
+        handle = os.open(folder / name, os.O_WRONLY | os.O_CREAT, 0o600)
+        with os.fdopen(handle, "w") as file:
+            json.dump(data, file, indent=2)
+    return folder
+
+
+def remove(store: Store, run: Run) -> None:
+    """Remove everything of a run but its branch, the record last."""
+    if run.engine:
+        engine = detect.choose(run.engine)
+        launch.remove_containers(engine, run)
+        launch.remove_volumes(engine, run)
+    for ref in _hidden_refs(run):
+        git.git(run.repo, "update-ref", "-d", ref)
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(paths.run_dir(run.id))
+    store.delete(run.id)
+
+
+def _unharvested(run: Run) -> bool:
+    """Whether a box's work did not come home; a kept volume alone may hold only left-overs."""
+    return run.exit_code == 23 or (run.staged and not (run.head or run.state == "done"))
+
+
+def _hidden_refs(run: Run) -> list[str]:
+    if not Path(run.repo).is_dir():
+        return []
+    place = f"refs/plandock/runs/{run.id}/"
+    try:
+        listed = git.git(run.repo, "for-each-ref", "--format=%(refname)", place)
+    except PlandockError:
+        return []  # no repository any more
+    return [ref for ref in listed.text.split("\n") if ref]
