@@ -401,3 +401,13 @@ def test_config_with_an_unknown_key_is_a_usage_error(plandock, repo):
     done = plandock("config")
     assert done.returncode == 2
     assert "max_turns" in done.stderr
+
+
+def test_recover_json_has_four_keys_and_exit_code_0(plandock, add):
+    """A run that nobody drives is named; a dry run leaves it to whoever asks in earnest."""
+    add("r222", State.RUNNING, staged=True)
+    done = plandock("recover", "--dry-run", "--json")
+    assert done.returncode == 0
+    found = [row for row in json.loads(done.stdout) if row["run"] == "r222"]
+    assert [set(row) for row in found] == [{"run", "state", "found", "action"}]
+    assert found[0]["state"] == "running"

@@ -17,12 +17,21 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from plandock import proc
+from plandock import paths, proc
 from plandock.box.expectations import isolation_fault
 from plandock.engines.protocol import ContainerSpec, Engine, Network, Tmpfs, Ulimit, VolumeMount
 from plandock.errors import EngineError, IsolationError, RepositoryError
 from plandock.runs.model import Run
 from plandock.settings.keys import Settings
+
+# The label with a run's record, on its box and on the volume with its work.
+RECORD = "plandock.record"
+RECORDED: tuple[str, ...] = (
+    "id", "repo", "cwd", "branch", "base", "snapshot", "session_id", "box_session_id", "engine",
+    "image", "cli_version", "claude", "config_dir", "created_at", "started_at", "trigger", "model",
+    "fresh", "upstream", "handoff_key", "attempt", "tip",
+)  # fmt: skip
+_UNRECORDED = frozenset({"setup", "notify", "carry", "npm_registry", "origins", "refused"})
 
 API_HOST = "api.anthropic.com"
 CONVERSATION = "/plandock/conversation"
@@ -105,7 +114,23 @@ def names_of(run: Run) -> Names:
 
 def labels_of(run: Run, role: str) -> dict[str, str]:
     """The labels by which `gc` and `recover` find what belongs to a run."""
-    return {"plandock.run": run.id, "plandock.role": role}
+    labels = {"plandock.run": run.id, "plandock.role": role}
+    if role in ("box", "work"):
+        labels[RECORD] = _record(run)
+    return labels
+
+
+def _record(run: Run) -> str:
+    """What a run can be harvested or driven on from where the state folder is lost, as JSON.
+
+    Nothing of the plan and nothing that could hold a secret: labels stand in command lines, and
+    the engine lists them to anyone who may ask it.
+    """
+    known = run.to_record()
+    record = {name: known[name] for name in RECORDED}
+    record["settings"] = {k: v for k, v in run.settings.items() if k not in _UNRECORDED}
+    record["state_dir"] = str(paths.state_dir())
+    return json.dumps(record, separators=(",", ":"))
 
 
 def check_place(repo: str) -> None:
@@ -124,7 +149,7 @@ def make_volumes(engine: Engine, run: Run) -> None:
     """Create the run's volumes and its repository's mirror."""
     names = names_of(run)
     for name in names.own_volumes:
-        engine.create_volume(name, labels_of(run, "volume"))
+        engine.create_volume(name, labels_of(run, "work" if name == names.work else "volume"))
     engine.create_volume(names.mirror, {"plandock.mirror": names.mirror})
 
 

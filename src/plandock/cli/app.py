@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -14,6 +15,9 @@ from plandock.claude.redact import redact
 from plandock.cli import ending, inspecting, recovering, running, setting_up, taking
 from plandock.errors import PlandockError
 from plandock.printable import one_line, printable
+
+# A full disk, or a place where this user may not write: no bug.
+_OUTSIDE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES})
 
 
 @click.group(
@@ -63,6 +67,11 @@ def main() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _OUTSIDE:
+            what = f"{error.strerror}: {error.filename or paths.state_dir()}"
+            click.echo(f"plandock: {one_line(redact(what), limit=2000)}", err=True)
+            click.echo("  next: make room, or set right who may write there", err=True)
+            return 1
         log = paths.make_private(paths.state_dir()) / "bug.log"
         with open(log, "a", encoding="utf-8", errors="backslashreplace") as file:
             stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -288,5 +288,13 @@ def _git(ground: Ground) -> Iterator[Finding]:
 
 def _store(_: Ground) -> Iterator[Finding]:
     with Store() as store:
-        runs = store.list()
-    yield Finding("store", True, f"{paths.store_file()}: {len(runs)} run(s)")
+        runs, faults, closed = store.list(), store.faults(), store.cannot_write
+    place = paths.store_file()
+    if faults:
+        remedy = f"move {place} aside; the next command rebuilds it from the runs' folders"
+        yield Finding("store", False, f"{place} is damaged: {faults[0]}", remedy)
+    elif closed:
+        remedy = f"make room, or set right who may write in {place.parent}"
+        yield Finding("store", False, f"{place} cannot be written: {closed}", remedy)
+    else:
+        yield Finding("store", True, f"{place} is sound: {len(runs)} run(s)")

@@ -49,7 +49,8 @@ def ps(every: bool, as_json: bool) -> None:
 
     table = Table(box=box.SIMPLE_HEAD)
     for name in ("run", "state", "branch", "commits", "plan", "repository", "created"):
-        table.add_column(name, overflow="fold")
+        # What a run is and how it stands is never cut or folded, however narrow the terminal.
+        table.add_column(name, overflow="fold", no_wrap=name in ("run", "state"))
     for r in shown:
         state = standing.words(r, places.get(str(r.id)))
         created = r.created_at[:16].replace("T", " ")

@@ -10,6 +10,8 @@ from plandock import paths
 from plandock.cli.common import json_option, print_json
 from plandock.errors import PlandockError
 from plandock.printable import printable
+from plandock.runs import folder
+from plandock.runs.database import Unfit
 from plandock.runs.store import Store
 from plandock.supervisor import recover as recovery
 
@@ -22,8 +24,7 @@ _WITHOUT = frozenset({"hook", "completion", "config", "recover", "uninit"})
 @json_option
 def recover(dry_run: bool, as_json: bool) -> None:
     """Compare runs, containers, volumes and processes, and go on from what is there."""
-    with Store() as store:
-        found = recovery.look(store, dry_run=dry_run)
+    found = _dry_run() if dry_run else _recover()
     if as_json:
         print_json([f.to_json() for f in found])
         return
@@ -34,9 +35,35 @@ def recover(dry_run: bool, as_json: bool) -> None:
         click.echo("nothing to recover: every run has ended or is being driven")
 
 
+def _recover() -> list[recovery.Finding]:
+    with Store() as store:
+        return recovery.look(store, dry_run=False)
+
+
+def _dry_run() -> list[recovery.Finding]:
+    """What `recover` would do; not even a store is made or mended for the answer."""
+    try:
+        if paths.store_file().exists():
+            with Store(mend=False) as store:
+                return recovery.look(store, dry_run=True)
+    except Unfit as error:
+        why = error.message
+    else:
+        why = "there is no store of runs"
+    known = len(list(folder.records(str(paths.state_dir() / "runs"))))
+    if not known and not paths.store_file().exists():
+        return []
+    action = f"make a new one from the folders of {known} run(s)"
+    return [recovery.Finding("", "unfit", why, action)]
+
+
 def before(command: str | None) -> None:
     """The cheap part of `recover`, at the start of a command; whatever goes wrong, it goes on."""
-    if command is None or command in _WITHOUT or not paths.store_file().exists():
+    if command is None or command in _WITHOUT:
+        return
+    if not paths.store_file().exists() and not (paths.state_dir() / "runs").is_dir():
+        return
+    if {"--help", "-h"} & set(sys.argv[1:]):
         return
     try:
         with Store() as store:

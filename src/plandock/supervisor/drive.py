@@ -49,7 +49,7 @@ def drive(run_id: str) -> int:
     if lock is None:
         return 75
     while True:
-        _patiently(lambda: _drive(run_id))
+        _patiently(lambda: _drive(run_id, lock))
         # At its end, or not its turn yet: leave, but not if it was resumed, or the turn came,
         # just now.
         with Store() as store:
@@ -67,8 +67,10 @@ def drive(run_id: str) -> int:
     return 0
 
 
-def _drive(run_id: str) -> bool:
+def _drive(run_id: str, lock: int) -> bool:
     """Whether the run has come to its end; False where it need not be watched for now."""
+    if not _is_ours(run_id, lock):
+        return True
     with Store() as store:
         before = store.get(run_id).supervisor_pid
         pid, started = alive.mine()
@@ -77,6 +79,8 @@ def _drive(run_id: str) -> bool:
             time.sleep(_ORPHANS_S)
         store.change(run_id, supervisor_pid=pid, supervisor_started=started)
         while not (run := store.get(run_id)).state.final:
+            if not _is_ours(run_id, lock):
+                return True
             say(f"state {run.state}")
             if telling.event_of(run) and f"{run.attempt}/{telling.event_of(run)}" not in run.told:
                 threading.Thread(target=telling.tell, args=(run_id,), daemon=True).start()
@@ -105,6 +109,16 @@ def _lock(run_id: str) -> int | None:
                 os.close(handle)
                 return None
             time.sleep(0.05)
+
+
+def _is_ours(run_id: str, lock: int) -> bool:
+    """Whether the run's folder is still the one that is locked: where it was taken away, the run
+    may have been adopted, and another supervisor be at work on it."""
+    with contextlib.suppress(OSError):
+        if os.path.samestat(os.fstat(lock), os.stat(paths.run_dir(run_id) / "lock")):
+            return True
+    say("the run's folder is another one now; this supervisor leaves it alone")
+    return False
 
 
 def _patiently(work: Callable[[], bool]) -> bool:

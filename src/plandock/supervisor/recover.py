@@ -1,22 +1,29 @@
-"""Compares the store with the engines and the processes, and goes on from whatever it finds.
+"""Compares the store with folders, engines and processes, and goes on from whatever it finds.
 
 Two parts.  :func:`go_on` looks at the store alone and starts the supervisors that are missing:
-cheap enough for the start of every command.  :func:`look` asks the engines, too, and finds what
-runs that have ended left there, and what belongs to no run that is known.
+cheap enough for the start of every command.  :func:`look` reads the runs' folders and asks the
+engines, too, and finds what runs that have ended left there, and runs that have no record.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
+from plandock import git, paths
+from plandock.box import launch
 from plandock.engines import detect
-from plandock.engines.protocol import Engine
-from plandock.errors import PlandockError
-from plandock.runs.model import Run
+from plandock.engines.protocol import ContainerState, Engine, Volume
+from plandock.errors import HarvestRefused, PlandockError
+from plandock.runs import alive, folder
+from plandock.runs.model import Run, State, utc_now
 from plandock.runs.store import Store
-from plandock.supervisor import queue
+from plandock.supervisor import adopting, queue
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,14 @@ class Finding:
         return asdict(self)
 
 
+@dataclass
+class _Parts:
+    """What one engine has of one run."""
+
+    containers: list[ContainerState] = field(default_factory=list)
+    volumes: list[Volume] = field(default_factory=list)
+
+
 def go_on(store: Store) -> list[Run]:
     """Start a supervisor for each run that needs one and has none; returns those runs."""
     return queue.wake(store)
@@ -40,51 +55,142 @@ def go_on(store: Store) -> list[Run]:
 
 def look(store: Store, *, dry_run: bool) -> list[Finding]:
     """Everything that is to be put right; done at once, unless ``dry_run``."""
-    found = [
-        Finding(run.id, str(run.state), "no supervisor is at work on it", "start one")
-        for run in queue.unwatched(store)
-    ]
-    if not dry_run:
-        go_on(store)
-    known = {str(run.id): run for run in store.list()}
+    found = [*_folders(store, dry_run), *_without_folder(store, dry_run)]
     for name in detect.NAMES:
         try:
             engine = detect.choose(name)
             engine.ping()
+            # The engine before the store: a run is recorded before it has anything in an engine.
+            there = _parts(engine)
+            known = {str(run.id): run for run in store.list()}
+            for run_id in sorted(there):
+                if run_id not in known:
+                    found += _adopt(store, engine, run_id, there[run_id], dry_run)
+                elif known[run_id].state.final:
+                    found += _clear(engine, known[run_id], there[run_id], dry_run)
         except PlandockError:
-            continue
-        found += _leftovers(engine, known, dry_run)
+            continue  # not installed, or it does not answer: nothing is known of what it has
+    for run in queue.unwatched(store):
+        found.append(Finding(run.id, str(run.state), "no supervisor is at work on it", "start one"))
+    if not dry_run:
+        go_on(store)
     return found
 
 
-def _leftovers(engine: Engine, known: dict[str, Run], dry_run: bool) -> Iterator[Finding]:
-    """What is in an engine of runs that have ended, or that nobody knows."""
-    containers: dict[str, list[str]] = {}
-    for container in engine.containers("plandock.run"):
-        run_id = container.labels.get("plandock.run", "")
-        containers.setdefault(run_id, []).append(container.name)
-    volumes: dict[str, list[str]] = {}
-    for volume in engine.volumes("plandock.run"):
-        volumes.setdefault(volume.labels.get("plandock.run", ""), []).append(volume.name)
-    for run_id in sorted({*containers, *volumes}):
-        run = known.get(run_id)
-        count = len(containers.get(run_id, ())) + len(volumes.get(run_id, ()))
-        if run is None:
-            yield Finding(
-                run_id, "unknown", f"{count} part(s) in {engine.name} of a run without a record",
-                "left alone: another state folder may know it",
-            )  # fmt: skip
-        elif run.state.final and (run.engine or engine.name) == engine.name:
-            # The volumes of a run whose work did not come home whole are its only copy.
-            spare = run.staged or run.exit_code == 23
-            gone = [*containers.get(run_id, ()), *([] if spare else volumes.get(run_id, ()))]
-            if not gone:
-                continue
-            yield Finding(
-                run_id, str(run.state), f"{len(gone)} leftover(s) in {engine.name}", "remove them"
-            )
+def _folders(store: Store, dry_run: bool) -> Iterator[Finding]:
+    """Runs whose folder has a record and of which the store knows nothing."""
+    known = {str(run.id) for run in store.list()}
+    for run in folder.records(str(paths.state_dir() / "runs")):
+        if run.id not in known and (dry_run or store.take_in(run)):
+            yield Finding(run.id, str(run.state), "a folder without a record", "take it in")
+
+
+def _without_folder(store: Store, dry_run: bool) -> Iterator[Finding]:
+    """Runs that are to go on and whose folder was removed by somebody."""
+    for run in store.list(unfinished=True):
+        if (paths.run_dir(run.id) / "plan.md").is_file():
+            continue
+        if alive.is_same(run.supervisor_pid, run.supervisor_started):
+            continue
+        lost = "its folder was removed"
+        if run.staged:
+            yield Finding(run.id, str(run.state), lost, "make it again")
             if not dry_run:
-                for container_name in containers.get(run_id, ()):
-                    engine.remove(container_name)
-                for volume_name in [] if spare else volumes.get(run_id, ()):
-                    engine.remove_volume(volume_name)
+                adopting.make_folder(run)
+        else:
+            yield Finding(run.id, str(run.state), f"{lost}, and its plan with it", "end it")
+            if not dry_run:
+                store.move(
+                    run.id, run.state, State.FAILED, reason="lost", ended_at=utc_now(),
+                    exit_code=10, message="the run's folder was removed, and its plan with it",
+                    hint="hand the plan off again",
+                )  # fmt: skip
+
+
+def _parts(engine: Engine) -> dict[str, _Parts]:
+    there: dict[str, _Parts] = {}
+    for container in engine.containers("plandock.run"):
+        there.setdefault(container.labels.get("plandock.run", ""), _Parts()).containers.append(
+            container
+        )
+    for volume in engine.volumes("plandock.run"):
+        there.setdefault(volume.labels.get("plandock.run", ""), _Parts()).volumes.append(volume)
+    return there
+
+
+def _adopt(
+    store: Store, engine: Engine, run_id: str, parts: _Parts, dry_run: bool
+) -> Iterator[Finding]:
+    boxes = [c for c in parts.containers if launch.RECORD in c.labels]
+    bearing = [c.labels for c in boxes] + [v.labels for v in parts.volumes]
+    labels = [has[launch.RECORD] for has in bearing if launch.RECORD in has]
+    run = next((r for label in labels if (r := adopting.read_label(label, run_id))), None)
+    has_work = any(launch.RECORD in volume.labels for volume in parts.volumes)
+    if run is None or not has_work:
+        count = len(parts.containers) + len(parts.volumes)
+        yield Finding(
+            run_id, "unknown", f"{count} part(s) in {engine.name} of a run without a record",
+            "left alone: they are not of this state folder",
+        )  # fmt: skip
+        return
+    run = adopting.as_found(run, engine.name, has_box=bool(boxes))
+    if not dry_run:
+        adopting.make_folder(run)
+        if not store.take_in(run):
+            return
+    yield Finding(run_id, str(run.state), f"in {engine.name}, without a record", "adopt it")
+
+
+def _clear(engine: Engine, run: Run, parts: _Parts, dry_run: bool) -> Iterator[Finding]:
+    """What a run that has ended left; its volumes only where they hold no work."""
+    if run.engine and run.engine != engine.name:
+        return
+    spare = run.staged or run.exit_code == HarvestRefused.exit_code or not _is_home(run)
+    volumes = [] if spare else parts.volumes
+    count = len(parts.containers) + len(volumes)
+    if not count:
+        return
+    with _held(run) as free:
+        if not free:
+            return  # its supervisor is about to do this itself
+        yield Finding(
+            run.id, str(run.state), f"{count} leftover(s) in {engine.name}", "remove them"
+        )
+        if not dry_run:
+            for container in parts.containers:
+                engine.remove(container.name)
+            for volume in volumes:
+                engine.remove_volume(volume.name)
+
+
+def _is_home(run: Run) -> bool:
+    """Whether the user's repository has what the run has done."""
+    if not run.commits:
+        return True
+    if not Path(run.repo).is_dir():
+        return False
+    names = [f"refs/plandock/runs/{run.id}/head", f"refs/heads/{run.branch}"]
+    for name in names:
+        said = git.git(
+            run.repo, "merge-base", "--is-ancestor", run.head, f"{name}^{{commit}}", check=False
+        )
+        if said.ok:
+            return True
+    return False
+
+
+@contextlib.contextmanager
+def _held(run: Run) -> Iterator[bool]:
+    """Whether nobody drives the run; nobody can, until the end of the block."""
+    try:
+        handle = os.open(paths.run_dir(run.id) / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError:
+        yield True  # without a folder there is no supervisor
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield True
+    except BlockingIOError:
+        yield False
+    finally:
+        os.close(handle)

@@ -1,0 +1,60 @@
+"""Runs that an engine has and the store has not, read from the label of their box and volume.
+
+A label is believed only where it names this very state folder: an engine may be shared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from plandock import paths
+from plandock.box import launch
+from plandock.runs.folder import is_run_id
+from plandock.runs.model import Run, State, utc_now
+from plandock.supervisor.verdict import stopped
+
+_LOST_PLAN = "The plan's text was lost together with plandock's state folder.\n"
+
+
+def read_label(label: str, run_id: str) -> Run | None:
+    """The run that a label tells of; None where it is not of this state folder, or not sound."""
+    try:
+        data: Any = json.loads(label)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(data, dict) or data.get("state_dir") != str(paths.state_dir()):
+        return None
+    kinds: dict[str, type] = {"attempt": int, "fresh": bool}
+    known = {name: data.get(name) for name in launch.RECORDED}
+    settings = data.get("settings")
+    if not all(type(value) is kinds.get(name, str) for name, value in known.items()):
+        return None
+    if known["id"] != run_id or not is_run_id(run_id) or not isinstance(settings, dict):
+        return None
+    if not known["snapshot"] or not Path(str(known["repo"])).is_dir():
+        return None
+    run = Run.from_record({**known, "settings": settings, "state": str(State.RUNNING)})
+    run.handoff_key = run.handoff_key or run.id
+    return replace(run, staged=True, attempt=run.attempt + 1)
+
+
+def as_found(run: Run, engine: str, *, has_box: bool) -> Run:
+    """The run as it is to be recorded: its box tells how it goes on; without one, its work is
+    brought home."""
+    note = f"adopted from {engine} at {utc_now()}: the record was lost"
+    if has_box:
+        return replace(run, engine=engine, state=State.RUNNING, notes=[note])
+    ending = stopped("adopted", "its record and its box were lost; what it had done was kept")
+    return replace(run, engine=engine, state=State.HARVESTING, notes=[note], ending=ending)
+
+
+def make_folder(run: Run) -> None:
+    """Give a run a folder again, with what a supervisor needs to find there."""
+    folder = paths.make_private(paths.run_dir(run.id))
+    with contextlib.suppress(FileExistsError):
+        with open(folder / "plan.md", "x", encoding="utf-8") as file:
+            file.write(_LOST_PLAN)

@@ -1,0 +1,96 @@
+"""What is believed of a label when a run is adopted, and what such a label holds."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from plandock import paths
+from plandock.box import launch
+from plandock.runs.model import Run, RunId, State
+from plandock.supervisor import adopting
+
+SECRET = "npm-registry-password"
+
+
+@pytest.fixture
+def run(repo) -> Run:
+    """A run as it is when its volumes are made."""
+    settings = {
+        "setup": f"echo {SECRET}", "notify": [SECRET], "carry": [SECRET], "npm_registry": SECRET,
+        "max_turns": 7,
+    }  # fmt: skip
+    return Run(
+        id=RunId("r222"), repo=str(repo.root), cwd=str(repo.root), branch="feature/auto",
+        base=repo.head(), snapshot=repo.head(), plan_title=f"# {SECRET}", message=SECRET,
+        box_session_id="b", image="plandock-box:1", cli_version="2.1.330", created_at="2026",
+        handoff_key="k", settings=settings, engine="docker",
+    )  # fmt: skip
+
+
+def label_of(run: Run, role: str = "box", **changes: object) -> str:
+    """The label of a run's part, with some of its fields changed."""
+    data = json.loads(launch.labels_of(run, role)[launch.RECORD])
+    return json.dumps(data | changes)
+
+
+@pytest.mark.parametrize("role", ["box", "work"])
+def test_a_label_tells_enough_to_go_on_and_nothing_of_the_plan(run, role):
+    """Box and work volume bear it; no words of the plan, no command, nothing that hides a login."""
+    label = label_of(run, role)
+    assert SECRET not in label
+    found = adopting.read_label(label, "r222")
+    assert found is not None
+    assert (found.repo, found.branch, found.snapshot) == (run.repo, run.branch, run.snapshot)
+    assert found.settings == {"max_turns": 7}
+    assert (found.staged, found.attempt) == (True, 1)
+
+
+def test_other_parts_bear_no_record(run):
+    """The gateway, which has a network, and the helpers get none."""
+    for role in ("gateway", "volume", "stage", "harvest"):
+        assert launch.RECORD not in launch.labels_of(run, role)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"state_dir": "/somebody/elses"},
+        {"id": "r333"},
+        {"snapshot": ""},
+        {"repo": "/absent"},
+        {"attempt": "1"},
+        {"attempt": True},
+        {"branch": None},
+        {"settings": []},
+    ],
+)
+def test_a_label_that_is_not_ours_or_not_sound_is_not_believed(run, changes):
+    """An engine may be shared, and anyone who may use it can write a label."""
+    assert adopting.read_label(label_of(run), "r222") is not None
+    assert adopting.read_label(label_of(run, **changes), "r222") is None
+
+
+@pytest.mark.parametrize("label", ["", "null", "{", "[" * 100_000, '"x"'])
+def test_a_label_that_is_no_record_is_not_believed(label):
+    """Whatever stands there, it is no crash."""
+    assert adopting.read_label(label, "r222") is None
+
+
+def test_the_box_decides_how_an_adopted_run_goes_on(run):
+    """With a box it is followed; without one, what is in the volume is brought home."""
+    with_box = adopting.as_found(run, "podman", has_box=True)
+    assert (with_box.state, with_box.engine) == (State.RUNNING, "podman")
+    without = adopting.as_found(run, "podman", has_box=False)
+    assert (without.state, without.ending["reason"]) == (State.HARVESTING, "adopted")
+
+
+def test_a_folder_is_made_again_and_a_plan_that_is_there_stays(run):
+    """Only what is missing is made."""
+    adopting.make_folder(run)
+    plan = paths.run_dir("r222") / "plan.md"
+    assert "lost" in plan.read_text()
+    plan.write_text("mine")
+    adopting.make_folder(run)
+    assert plan.read_text() == "mine"
