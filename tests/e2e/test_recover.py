@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -88,89 +87,3 @@ def test_any_next_command_goes_on_with_a_run_whose_supervisor_was_killed(
     branches = laptop.repo.git("for-each-ref", "--format=%(refname:short)", "refs/heads").split()
     assert sorted(branches) == ["feature/auto", "main"]
     assert not [f for f in laptop.json("recover") if f["run"] == run["id"]]
-
-
-LONG_WORK = (
-    write_file("one.txt", "1\n"),
-    commit("One"),
-    bash("sleep 8"),
-    write_file("two.txt", "2\n"),
-)
-
-
-def begin(laptop: Laptop) -> str:
-    """Hand a plan off and wait until its agent is at work; the run's id."""
-    laptop.standin.script = Script(scenes=(execution_scene(LONG_WORK),))
-    laptop.plandock("run", "--plan", "-", stdin="# Plan\n")
-    until(laptop, "running")
-    laptop.standin.wait_for(3, scene="execute", timeout_s=60)
-    return str(record(laptop)["id"])
-
-
-def branches(laptop: Laptop) -> list[str]:
-    """The names of all branches."""
-    return laptop.repo.git("for-each-ref", "--format=%(refname:short)", "refs/heads").split()
-
-
-@pytest.mark.e2e
-def test_a_run_whose_state_folder_is_gone_is_adopted_from_its_labels(
-    make_laptop: Callable[..., Laptop], cli: Path, engine: str
-) -> None:
-    """Folder taken away under a living supervisor: the box works on, its branch arrives once."""
-    laptop = make_laptop(cli, engine)
-    run_id = begin(laptop)
-    state = laptop.home / ".local/state/plandock"
-    state.rename(state.with_name("taken-away"))
-    would = [f for f in laptop.json("recover", "--dry-run") if f["run"] == run_id]
-    assert would == []
-    assert not state.exists()
-    found = [f for f in laptop.json("recover") if f["run"] == run_id]
-    assert ("running", "adopt it") in [(f["state"], f["action"]) for f in found]
-    laptop.plandock("wait", run_id, "--timeout", "90")
-    run = laptop.json("show", run_id)
-    assert (run["state"], run["commits"]) == ("done", 2), run
-    assert laptop.repo.git("show", "feature/auto:two.txt") == "2"
-    assert sorted(branches(laptop)) == ["feature/auto", "main"]
-    assert laptop.leftovers() == []
-
-
-@pytest.mark.e2e
-def test_a_run_whose_box_is_gone_too_is_harvested_from_its_volume(
-    make_laptop: Callable[..., Laptop], cli: Path, engine: str
-) -> None:
-    """The volume alone is left: what the agent had done arrives, and the run ends as stopped."""
-    laptop = make_laptop(cli, engine)
-    run_id = begin(laptop)
-    kill_supervisor(laptop)
-    state = laptop.home / ".local/state/plandock"
-    state.rename(state.with_name("taken-away"))
-    for part in ("box", "gateway"):
-        subprocess.run(
-            [engine, "rm", "-f", f"plandock-{run_id}-{part}"], check=True, capture_output=True
-        )
-    laptop.plandock("recover")
-    laptop.plandock("wait", run_id, "--timeout", "90", check=False)
-    run = laptop.json("show", run_id)
-    assert (run["state"], run["reason"]) == ("stopped", "adopted"), run
-    assert laptop.repo.git("show", "feature/auto:one.txt") == "1"
-    assert laptop.leftovers() == []
-
-
-@pytest.mark.e2e
-def test_a_run_ends_done_though_its_database_was_overwritten(
-    make_laptop: Callable[..., Laptop], cli: Path, engine: str
-) -> None:
-    """Garbage over the store in the middle of a run, its supervisor alive."""
-    laptop = make_laptop(cli, engine)
-    run_id = begin(laptop)
-    file = laptop.home / ".local/state/plandock/plandock.db"
-    file.write_bytes(b"garbage " * 8192)
-    for suffix in ("-wal", "-shm"):
-        file.with_name(file.name + suffix).unlink(missing_ok=True)
-    assert [r["id"] for r in laptop.runs()] == [run_id]
-    laptop.plandock("wait", run_id, "--timeout", "90")
-    run = laptop.json("show", run_id)
-    assert (run["state"], run["commits"]) == ("done", 2), run
-    assert sorted(branches(laptop)) == ["feature/auto", "main"]
-    assert list(file.parent.glob("plandock.db.damaged-*"))
-    assert laptop.leftovers() == []

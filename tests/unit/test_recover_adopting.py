@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import pytest
@@ -31,15 +32,21 @@ def run(repo) -> Run:
 
 def label_of(run: Run, role: str = "box", **changes: object) -> str:
     """The label of a run's part, with some of its fields changed."""
-    data = json.loads(launch.labels_of(run, role)[launch.RECORD])
-    return json.dumps(data | changes)
+    data = json.loads(base64.b64decode(launch.labels_of(run, role)[launch.RECORD]))
+    return encoded(json.dumps(data | changes))
+
+
+def encoded(text: str) -> str:
+    """As it stands in a label."""
+    return base64.b64encode(text.encode()).decode()
 
 
 @pytest.mark.parametrize("role", ["box", "work"])
 def test_a_label_tells_enough_to_go_on_and_nothing_of_the_plan(run, role):
     """Box and work volume bear it; no words of the plan, no command, nothing that hides a login."""
     label = label_of(run, role)
-    assert SECRET not in label
+    assert SECRET not in base64.b64decode(label).decode()
+    assert not set(label) & set("\"', ")  # what Podman's CSV would take apart
     found = adopting.read_label(label, "r222")
     assert found is not None
     assert (found.repo, found.branch, found.snapshot) == (run.repo, run.branch, run.snapshot)
@@ -72,10 +79,11 @@ def test_a_label_that_is_not_ours_or_not_sound_is_not_believed(run, changes):
     assert adopting.read_label(label_of(run, **changes), "r222") is None
 
 
-@pytest.mark.parametrize("label", ["", "null", "{", "[" * 100_000, '"x"'])
+@pytest.mark.parametrize("label", ["", "null", "{", "[" * 100_000, '"x"', "ü", "e30"])
 def test_a_label_that_is_no_record_is_not_believed(label):
     """Whatever stands there, it is no crash."""
     assert adopting.read_label(label, "r222") is None
+    assert adopting.read_label(encoded(label), "r222") is None
 
 
 def test_the_box_decides_how_an_adopted_run_goes_on(run):

@@ -6,6 +6,7 @@ engine's words.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -121,7 +122,7 @@ def labels_of(run: Run, role: str) -> dict[str, str]:
 
 
 def _record(run: Run) -> str:
-    """What a run can be harvested or driven on from where the state folder is lost, as JSON.
+    """What a run is harvested or driven on from where the state folder is lost: JSON, in base64.
 
     Nothing of the plan and nothing that could hold a secret: labels stand in command lines, and
     the engine lists them to anyone who may ask it.
@@ -130,7 +131,8 @@ def _record(run: Run) -> str:
     record = {name: known[name] for name in RECORDED}
     record["settings"] = {k: v for k, v in run.settings.items() if k not in _UNRECORDED}
     record["state_dir"] = str(paths.state_dir())
-    return json.dumps(record, separators=(",", ":"))
+    # Podman 4.3 reads a volume's labels as CSV, where JSON's quotes are an error (measured).
+    return base64.b64encode(json.dumps(record, separators=(",", ":")).encode()).decode()
 
 
 def check_place(repo: str) -> None:

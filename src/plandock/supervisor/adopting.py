@@ -5,6 +5,7 @@ A label is believed only where it names this very state folder: an engine may be
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 from dataclasses import replace
@@ -23,7 +24,7 @@ _LOST_PLAN = "The plan's text was lost together with plandock's state folder.\n"
 def read_label(label: str, run_id: str) -> Run | None:
     """The run that a label tells of; None where it is not of this state folder, or not sound."""
     try:
-        data: Any = json.loads(label)
+        data: Any = json.loads(base64.b64decode(label, validate=True))
     except (ValueError, RecursionError):
         return None
     if not isinstance(data, dict) or data.get("state_dir") != str(paths.state_dir()):
