@@ -50,6 +50,8 @@ def drive(run_id: str) -> int:
         return 75
     while True:
         _patiently(lambda: _drive(run_id, lock))
+        if not _is_ours(run_id, lock):
+            break
         # At its end, or not its turn yet: leave, but not if it was resumed, or the turn came,
         # just now.
         with Store() as store:
