@@ -114,6 +114,7 @@ def _who_says(engine: str, held: HeldRun, text: str) -> str:
     """A container that has said a text, and ended; its name."""
     name = f"{held.box}-said"
     words = ["run", "-i", "--network", "none", "--name", name, "--entrypoint", "cat"]
+    words += ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"]
     subprocess.run(
         [engine, *words, held.run["image"]], input=text.encode(), check=True, capture_output=True
     )

@@ -46,6 +46,8 @@ def place(
     )
     mount = f"type=volume,src={keeper.VOLUME},dst={keeper.FOLDER}"
     words = ["run", "--rm", "-i", "--network", "none", "--user", "0:0", "--mount", mount]
+    # Podman's own defaults may be above what this process can give (shared facts, section 8).
+    words += ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"]
     subprocess.run(
         [engine, *words, "--entrypoint", "/bin/sh", image, "-c", script],
         input=json.dumps({"claudeAiOauth": login}).encode(),
