@@ -19,11 +19,11 @@ from tests.support import hooks
 
 # Plans by name.  The shell ones run `owned` when a shell is given them (the positive control).
 SHELL_PLANS: Mapping[str, str] = {
-    "substitution": "# Add $(owned) to it\n\nthen $(owned)\n",
-    "backticks": "# Add `owned` to it\n\nthen `owned`\n",
+    "substitution": "# Add $(owned) to it\n\n$(owned) and $(owned)\n",
+    "backticks": "# Add `owned` to it\n\n`owned` and `owned`\n",
     "separators": "# Add x; owned; # y\ntrue; owned; true & owned | owned && owned\n",
     "lines": "# Add x\nowned\r\nowned\n\towned\n",
-    "quotes": "'\"'\"; owned; \"'\n",
+    "quotes": "'\"'; owned; \"'\"; owned; # \"\n",
     "variable": "# Add ${IFS:-$(owned)}\n: ${nothing:-$(owned)}\n",
 }
 OTHER_PLANS: Mapping[str, str] = {
