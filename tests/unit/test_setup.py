@@ -49,6 +49,18 @@ def test_the_daemon_that_was_started_is_stopped(setup_folder, bystander):
     assert bystander.wait(timeout=5) != 0
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="needs Linux's /proc")
+def test_a_pid_file_that_names_another_program_stops_no_daemon_from_starting(
+    setup_folder, bystander
+):
+    """dockerd refuses to start beside any living process of that number."""
+    file = setup_folder / "dockerd.pid"
+    file.write_text(f"{bystander.pid}")
+    daemon._outwait(file)
+    assert not file.exists()
+    assert bystander.poll() is None
+
+
 def test_recorded_variables_are_merged():
     """A later step keeps what an earlier one recorded; None takes a variable out."""
     folder.record_env({"A": "1", "B": "x=y", "C": "3"})

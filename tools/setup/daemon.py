@@ -62,6 +62,7 @@ def start() -> None:
     """
     prefix = as_root()
     log, pid_file = setup_dir() / "dockerd.log", setup_dir() / "dockerd.pid"
+    _outwait(pid_file)
     argv = [*prefix, "dockerd", "--pidfile", str(pid_file)]
     if prefix:
         # The socket belongs to root; through its group the user who asked may use it.
@@ -92,6 +93,21 @@ def start() -> None:
         f"dockerd did not start: {lines[-1][:300] if lines else 'no output'}",
         f"see {log}, or start Docker yourself",
     )
+
+
+def _outwait(pid_file: Path) -> None:
+    """Wait for the daemon of a `make` just before, which may still be on its way out: its
+    process id in the file would keep the next one from starting."""
+    until = time.monotonic() + STOP_WITHIN_S
+    while time.monotonic() < until:
+        try:
+            name = Path(f"/proc/{int(pid_file.read_text())}/comm").read_text().strip()
+        except (OSError, ValueError):
+            return
+        if name != "dockerd":
+            pid_file.unlink(missing_ok=True)  # the number is another program's now
+            return
+        time.sleep(0.2)
 
 
 def _note(pid_file: Path) -> bool:
