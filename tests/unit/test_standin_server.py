@@ -152,6 +152,7 @@ def test_requests_tell_who_asked(
         ("server_error", 500, "api_error"),
         ("unauthorized", 401, "authentication_error"),
         ("usage_limit", 429, "rate_limit_error"),
+        ("rate_limited", 429, "rate_limit_error"),
     ],
 )
 def test_http_failures_happen_and_pass(
@@ -174,6 +175,13 @@ def test_usage_limit_says_when_it_ends(standin: StandIn) -> None:
     assert headers["anthropic-ratelimit-unified-status"] == "rejected"
     assert headers["anthropic-ratelimit-unified-representative-claim"] == "seven_day"
     assert abs(int(headers["anthropic-ratelimit-unified-reset"]) - time.time() - 120) < 5
+
+
+def test_a_limit_that_says_nothing_names_no_end(standin: StandIn) -> None:
+    """Neither in the subscription's headers nor in `retry-after`."""
+    standin.inject(Failure("rate_limited"))
+    names = {name.lower() for name in ask(standin)[1]}
+    assert not {n for n in names if n == "retry-after" or n.startswith("anthropic-ratelimit")}
 
 
 def test_usage_limit_lasts_until_its_reset(standin: StandIn) -> None:
@@ -265,6 +273,15 @@ def test_silence_ends_with_the_connection(standin: StandIn) -> None:
         ask(standin)
     assert time.monotonic() - began >= 0.3
     assert standin.requests[0].status == 0
+
+
+def test_a_reset_connection_ends_without_an_answer(standin: StandIn) -> None:
+    """The client sees RST, the record says that nothing was sent, and the next one is served."""
+    standin.inject(Failure("reset"))
+    with pytest.raises(ConnectionResetError):
+        ask(standin)
+    assert standin.requests[0].status == 0
+    assert ask(standin)[0] == 200
 
 
 def test_stop_does_not_wait_for_a_silent_answer() -> None:

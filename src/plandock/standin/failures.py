@@ -17,6 +17,7 @@ _HTTP: dict[str, tuple[int, str, str]] = {
         "rate_limit_error",
         "This request would exceed your account's rate limit.",
     ),
+    "rate_limited": (429, "rate_limit_error", "Too many requests"),
     "overloaded": (529, "overloaded_error", "Overloaded"),
     "server_error": (500, "api_error", "Internal server error"),
     "unauthorized": (401, "authentication_error", "OAuth token has expired."),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
@@ -108,7 +110,8 @@ class Handler(BaseHTTPRequestHandler):
             str(body.get("model", "")), content, sse.usage(size, content, first=step <= 0)
         )
         answer = http_failure(meeting) if meeting else None
-        silent = meeting is not None and meeting.failure.kind == "silence"
+        # Neither is answered at all.
+        silent = meeting is not None and meeting.failure.kind in ("silence", "reset")
         self._note(
             0 if silent else answer[0] if answer else 200,
             body,
@@ -121,7 +124,13 @@ class Handler(BaseHTTPRequestHandler):
             status, headers, error = answer
             self._send_json(status, error, headers)
         elif silent and meeting:
-            self.standin.stopping.wait(meeting.failure.silent_s)
+            if meeting.failure.kind == "reset":
+                # Closed with this option, a connection ends with RST instead of FIN.
+                linger = struct.pack("ii", 1, 0)
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                self.connection.close()
+            else:
+                self.standin.stopping.wait(meeting.failure.silent_s)
             self.close_connection = True
         else:
             # A key is billed per token and has no window of use.

@@ -15,10 +15,12 @@ from typing import Any, Literal, get_args
 
 FailureKind = Literal[
     "usage_limit",  # 429 with anthropic-ratelimit-unified-* headers, status rejected
+    "rate_limited",  # 429 with nothing that says until when
     "overloaded",  # 529
     "server_error",  # 500
     "unauthorized",  # 401
     "cut_stream",  # the connection drops in the middle of a tool call
+    "reset",  # the connection is reset before anything is answered
     "silence",  # the request is read and not answered, at most `silent_s` seconds
     "malformed",  # an event stream whose data is not JSON
     "slow",  # the right answer, `delay_s` before every chunk
