@@ -166,6 +166,25 @@ def test_a_branch_in_the_way_as_a_folder_would_be(world, box, there, made):
     assert take(world, box, box.harvest()).branch == made
 
 
+def test_what_another_run_was_promised_is_left_to_it(world, box):
+    """The user took this run's name meanwhile: it goes past the others', and theirs stay free."""
+    world.git("branch", BRANCH)
+    box.commit({"new": "x"})
+    held = {BRANCH, f"{BRANCH}-2", f"{BRANCH}-3"}
+    assert take(world, box, box.harvest(), others=held).branch == f"{BRANCH}-4"
+    assert f"{BRANCH}-2" not in world.git("branch", "--format=%(refname:short)").split()
+
+
+def test_another_runs_branch_on_the_very_same_commit_is_not_taken_for_ones_own(world, box):
+    """Two runs that do the same in one second make one commit; each has a branch all the same."""
+    head = box.commit({"new": "x"})
+    answer = box.harvest()
+    other = take(world, box, answer, run_id="r333", branch=f"{BRANCH}-2", others={BRANCH})
+    assert (other.branch, other.head) == (f"{BRANCH}-2", head)
+    mine = take(world, box, answer, others={f"{BRANCH}-2"})
+    assert (mine.branch, mine.head) == (BRANCH, head)
+
+
 def test_a_branch_made_meanwhile_is_not_taken(world, box, monkeypatch):
     """Between the look and the creation somebody else may have been quicker."""
     box.commit({"new": "x"})

@@ -237,13 +237,13 @@ class Store:
         return self._place_of(run)
 
     def _place_of(self, run: Run) -> int:
-        before = 0
-        for other in self.list(unfinished=True):
-            if other.state is State.QUEUED:
-                before += (other.created_at, other.id) < (run.created_at, run.id)
-            elif other.state is not State.WAITING or other.back_to:
-                before += 1
-        return before
+        # Counted by columns: with hundreds in the queue each one's record would be read for each.
+        query = "SELECT count(*) FROM run WHERE state = 'queued' AND (created_at, id) < (?, ?)"
+        before = int(self._db.rows(query, (run.created_at, run.id))[0][0])
+        goes = "SELECT count(*) FROM run WHERE state IN ('staging', 'running', 'harvesting')"
+        before += int(self._db.rows(goes)[0][0])
+        waits = self._db.rows("SELECT record FROM run WHERE state = 'waiting'")
+        return before + sum(bool(_read(row[0]).back_to) for row in waits)
 
     def change(self, run_id: str, **changes: Any) -> Run:
         """Change fields of a run, never its state."""

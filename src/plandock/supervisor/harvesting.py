@@ -39,7 +39,7 @@ def harvest(store: Store, run: Run) -> None:
     launch.remove_helpers(engine, run)
     begin(store, run, "bundle")
     try:
-        taken = _take_work(engine, run)
+        taken = _take_work(store, engine, run)
     except HarvestRefused as error:
         raise _with_place(store, run, error) from error
     begin(store, run, "conversation")
@@ -76,7 +76,7 @@ def harvest(store: Store, run: Run) -> None:
     )
 
 
-def _take_work(engine: Engine, run: Run) -> harvesting.Harvested:
+def _take_work(store: Store, engine: Engine, run: Run) -> harvesting.Harvested:
     """The box's commits, through the quarantine, onto the run's branch."""
     header = fetch_bundle(engine, run)
     bundle = paths.run_dir(run.id) / "work.bundle"
@@ -91,6 +91,7 @@ def _take_work(engine: Engine, run: Run) -> harvesting.Harvested:
             quarantine_dir=Path(room),
             # Never the snapshot: a branch of the user's may stand there.
             grown_from=run.tip if run.tip != run.snapshot else "",
+            others={r.branch for r in store.list(repo=run.repo) if r.id != run.id and r.branch},
         )
 
 

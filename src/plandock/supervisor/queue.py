@@ -37,7 +37,7 @@ def unwatched(store: Store) -> list[Run]:
     for run in reversed(store.list(unfinished=True)):
         if alive.is_same(run.supervisor_pid, run.supervisor_started):
             continue
-        if run.supervisor_pid == 0 and _age_s(run) < _BEING_MADE_S and run.attempt == 0:
+        if _is_being_made(run):
             continue
         # Without its folder it cannot be driven: the plan is there, and the lock.
         if is_due(store, run) and (paths.run_dir(run.id) / "plan.md").is_file():
@@ -60,9 +60,14 @@ def wake(store: Store) -> list[Run]:
     return started
 
 
-def _age_s(run: Run) -> float:
+def _is_being_made(run: Run) -> bool:
+    """Whether the supervisor of its hand-off is about to come; one with a snapshot has had it, and
+    nobody would wake it a second time."""
+    if run.supervisor_pid or run.attempt or run.snapshot:
+        return False
     try:
         made = datetime.fromisoformat(run.created_at)
-        return (datetime.fromisoformat(utc_now()) - made).total_seconds()
+        age_s = (datetime.fromisoformat(utc_now()) - made).total_seconds()
     except ValueError:
-        return _BEING_MADE_S
+        return False
+    return 0 <= age_s < _BEING_MADE_S  # less than nothing: the clock was set back

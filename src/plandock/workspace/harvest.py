@@ -11,6 +11,7 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Set
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -156,14 +157,16 @@ def import_bundle(
     quarantine_dir: Path,
     limits: Limits | None = None,
     grown_from: str = "",
+    others: Set[str] = frozenset(),
 ) -> Harvested:
     """Check a received bundle and let it into ``repo``: objects, hidden refs, one new branch.
 
     ``branch`` is the name wanted; the one made is in the answer.  A branch that exists is never
     moved; where it stands on this very head already (a call that was cut off, done again) it is
     the answer.  The one exception is ``branch`` standing on ``grown_from``, the head of this run's
-    own earlier harvest: it goes on to a head that descends from there.  HEAD, index, work tree and
-    configuration are not touched.  Without a new commit no branch is made.
+    own earlier harvest: it goes on to a head that descends from there.  ``others`` are the branches
+    of other runs, made or still to come.  HEAD, index, work tree and configuration are not touched.
+    Without a new commit no branch is made.
 
     Raises :class:`HarvestRefused` with every reason found, and then nothing was written.
     """
@@ -175,11 +178,11 @@ def import_bundle(
     if header.empty:
         note = "no new commit came back, so there is no branch"
         return _nothing(snapshot, {}, [*header.notes, note])
-    others = _named_others(header.others)
+    beside = _named_others(header.others)
     try:
         return _import(
-            *(repo, bundle, header, others, run_id, snapshot, branch, quarantine_dir, limits),
-            grown_from,
+            *(repo, bundle, header, beside, run_id, snapshot, branch, quarantine_dir, limits),
+            *(grown_from, others),
         )
     finally:
         quarantine.discard(quarantine_dir)
@@ -189,13 +192,14 @@ def _import(
     repo: Path,
     file: Path,
     header: Header,
-    others: dict[str, str],
+    beside: dict[str, str],
     run_id: str,
     snapshot: str,
     branch: str,
     room: Path,
     limits: Limits,
     grown_from: str,
+    others: Set[str],
 ) -> Harvested:
     inner = quarantine.build(repo, room)
     try:
@@ -207,7 +211,7 @@ def _import(
         inner.take(file, bundle, limits)
         inner.sizes([*bundle.refs.values(), *bundle.prerequisites, snapshot], "commit")
         findings = inspect(
-            inner, head=head, others=list(others.values()), snapshot=snapshot, limits=limits
+            inner, head=head, others=list(beside.values()), snapshot=snapshot, limits=limits
         )
         if findings.reasons:
             raise refused(findings.reasons)
@@ -221,11 +225,11 @@ def _import(
                 pack.seek(0)
                 landing.let_in(repo, pack, run_id)
         new = work is not None and work.commits > 0
-        kept = landing.write_hidden_refs(repo, run_id, head if new else "", others)
+        kept = landing.write_hidden_refs(repo, run_id, head if new else "", beside)
         notes = [*header.notes, *findings.notes]
         if work is None or not new:
             return _nothing(snapshot, kept, [*notes, "no new commit on HEAD, so no branch"])
-        made = landing.create_branch(repo, branch, head, run_id, grown_from)
+        made = landing.create_branch(repo, branch, head, run_id, grown_from, others)
     finally:
         landing.release(repo, run_id)
     if made != branch:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from pathlib import Path
 from typing import IO
 
@@ -85,12 +85,21 @@ def write_hidden_refs(repo: Path, run_id: str, head: str, others: dict[str, str]
     return kept
 
 
-def create_branch(repo: Path, wanted: str, head: str, run_id: str, grown_from: str = "") -> str:
+def create_branch(
+    repo: Path,
+    wanted: str,
+    head: str,
+    run_id: str,
+    grown_from: str = "",
+    others: Set[str] = frozenset(),
+) -> str:
     """Create the branch on ``head``, at the first free name; returns the name.
 
     Where ``wanted`` still stands on ``grown_from``, which this run itself made it on, and no work
-    tree has it checked out, it goes on from there.
+    tree has it checked out, it goes on from there.  ``others`` are the names that other runs have
+    or were promised: beside ``wanted`` itself none of them is taken.
     """
+    others = others - {wanted}
     if grown_from and _grow(repo, wanted, grown_from, head, run_id):
         return wanted
     complaint = ""
@@ -98,10 +107,15 @@ def create_branch(repo: Path, wanted: str, head: str, run_id: str, grown_from: s
         there = _branches(repo)
         # A call that was cut off after this step made it already, under this name or the next.
         done = re.compile(re.escape(wanted.replace("/", "-")) + r"(?:-\d+)?")
+        # Not another run's: two that do the same in the same second make the very same commit.
         for name, oid in sorted(there.items()):
-            if oid == head and (name == wanted or done.fullmatch(name.replace("/", "-"))):
+            mine = name == wanted or (done.fullmatch(name.replace("/", "-")) and name not in others)
+            if oid == head and mine:
                 return name
-        name = free_name(wanted, set(there) | _checked_out(repo))
+        taken = set(there) | _checked_out(repo)
+        name = free_name(wanted, taken)
+        if name != wanted:
+            name = free_name(wanted, taken | others)
         made = git.git(
             repo,
             *("update-ref", "--stdin", "-z", "-m", f"plandock: run {run_id}"),

@@ -1,0 +1,128 @@
+"""Who goes next: admission among many processes, places, and who is woken."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plandock import paths
+from plandock.runs import alive
+from plandock.runs.model import Run, RunId, State, utc_now
+from plandock.runs.store import Store
+from plandock.supervisor import queue
+from tests.support import queueing
+
+RUNS, PROCESSES, MOST = 20, 10, 3
+
+# Each process tries every run again and again, takes a place where it is given one, and gives it
+# back: what ten supervisors do, without their boxes.
+_CONTEND = f"""\
+import time
+from plandock.runs.model import State
+from plandock.runs.store import Store
+with Store() as store:
+    while queued := [r for r in store.list(unfinished=True) if r.state is State.QUEUED]:
+        for run in queued:
+            if store.admit(run.id, {MOST}):
+                time.sleep(0.002)
+                for source, target in (("staging", "running"), ("running", "harvesting"),
+                                       ("harvesting", "done")):
+                    assert store.move(run.id, State(source), State(target))
+"""
+
+
+@pytest.fixture
+def store() -> Iterator[Store]:
+    """The store of this test's home."""
+    with Store() as opened:
+        yield opened
+
+
+def add(store: Store, name: str, state: State = State.QUEUED, **fields: Any) -> Run:
+    """A recorded run with a folder; the names give their order."""
+    fields.setdefault("created_at", f"2026-01-02T03:04:05.000Z {name}")
+    run = Run(id=RunId(name), state=state, handoff_key=name, repo="/r", **fields)
+    folder = paths.run_dir(name)
+    folder.mkdir(parents=True)
+    (folder / "plan.md").write_text("# Plan\n")
+    return store.add(run, name_branch=lambda taken: f"b{len(taken)}")[0]
+
+
+def test_ten_processes_never_hold_more_places_than_there_are(store: Store) -> None:
+    """Each run is admitted once, when fewer than the most go or stand before it."""
+    names = [f"r{n:03}" for n in range(RUNS)]
+    for name in names:
+        add(store, name)
+    children = [
+        subprocess.Popen([sys.executable, "-c", _CONTEND], stderr=subprocess.PIPE)
+        for _ in range(PROCESSES)
+    ]
+    said = [child.communicate(timeout=280)[1].decode() for child in children]
+    assert [child.returncode for child in children] == [0] * PROCESSES, said
+    course = queueing.course(Path(store.path))
+    assert sorted(course.order) == names
+    assert 1 < course.most_at_once <= MOST
+    for admission in course.admissions:
+        assert admission.went + len(admission.older_queued) < MOST, admission
+
+
+def test_the_record_of_a_queue_that_let_too_many_in_would_show_it(store: Store) -> None:
+    """The positive control of the reading: with four places, four go at once."""
+    for name in ("r1", "r2", "r3", "r4"):
+        add(store, name)
+    assert all(store.admit(name, MOST + 1) for name in ("r1", "r2", "r3", "r4"))
+    assert queueing.course(Path(store.path)).most_at_once == MOST + 1
+
+
+def test_a_run_whose_wait_is_over_stands_before_all_that_came_later(store: Store) -> None:
+    """It keeps its age; who goes holds a place, who waits holds none but for one in its engine."""
+    add(store, "r1", State.WAITING, reason="usage_limit")
+    add(store, "r2", State.RUNNING)
+    third, fourth = add(store, "r3"), add(store, "r4")
+    assert [store.place_in_queue(x) for x in (third, fourth)] == [1, 2]
+    first = store.move("r1", State.WAITING, State.QUEUED)
+    assert first is not None
+    assert [store.place_in_queue(x) for x in (first, third, fourth)] == [1, 2, 3]
+    assert not store.admit("r3", 2)
+    assert store.admit("r1", 2)
+    store.move("r1", State.STAGING, State.WAITING, reason="engine", back_to="staging")
+    assert [store.place_in_queue(x) for x in (third, fourth)] == [2, 3]
+
+
+def test_a_run_that_has_had_its_supervisor_is_woken_however_young_it_is(store: Store) -> None:
+    """Only one that is just being handed off is left to the hand-off; else nobody would come."""
+    add(store, "r1", created_at=utc_now())
+    assert queue.unwatched(store) == []
+    store.change("r1", snapshot="0" * 40)
+    assert [run.id for run in queue.unwatched(store)] == ["r1"]
+
+
+def test_a_clock_that_was_set_back_hides_no_run(store: Store) -> None:
+    """A hand-off from the future is none that is being made."""
+    add(store, "r1", created_at="2099-01-02T03:04:05.000Z")
+    assert [run.id for run in queue.unwatched(store)] == ["r1"]
+
+
+def test_a_long_queue_is_read_once_and_not_once_for_each_run_in_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every command looks for runs without a supervisor, however many stand in the queue."""
+    pid, started = alive.mine()
+    add(store, "r000", State.RUNNING, supervisor_pid=pid, supervisor_started=started)
+    for n in range(1, 60):
+        add(store, f"r{n:03}", snapshot="0" * 40)
+    read: list[str] = []
+    real = Run.from_record.__func__  # type: ignore[attr-defined]
+
+    def counted(cls: type[Run], data: dict[str, Any]) -> Any:
+        read.append(data["id"])
+        return real(cls, data)
+
+    monkeypatch.setattr(Run, "from_record", classmethod(counted))
+    assert [run.id for run in queue.unwatched(store)] == ["r001", "r002"]
+    assert len(read) == 60
