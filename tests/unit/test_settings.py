@@ -95,7 +95,6 @@ USER_ONLY = {
 def test_a_repository_may_not_weaken_anything_alone(repo: Path, config: Path) -> None:
     """Every guarded key from the repository is passed over, and reported with file and reason."""
     path = theirs(repo, "".join(f"{k} = {v}\n" for k, v in USER_ONLY.items()))
-    config.write_text("cpus = 2\n")
     found = load(repo=repo, environ={})
     safe = load(repo=None, environ={})
     assert {r.key for r in found.refused} == set(USER_ONLY)
@@ -166,6 +165,7 @@ def test_a_repositorys_env_block_is_not_the_users_word(
     found = load(repo=repo, environ={name: value})
     assert [r.key for r in found.refused] == [name.removeprefix("PLANDOCK_").lower()]
     assert (found.egress, found.billing) == ((), "subscription")
+    assert found.refused[0].where == f"{repo / '.claude' / file} (env)"
 
 
 def test_variables_for_repair_count_from_the_user_alone(repo: Path, tmp_path: Path) -> None:
@@ -288,6 +288,18 @@ def test_variables_that_are_no_settings_are_let_alone(config: Path) -> None:
     names = ["UPSTREAM", "CLAUDE", "SECURITY", "BOX", "TEST_X", "SETUP_DIR", "PYTHON", "WHATEVER"]
     found = load(repo=None, environ={f"PLANDOCK_{n}": "x" for n in names})
     assert set(found.origins.values()) == {"default"}
+
+
+@pytest.mark.parametrize("name", ["EGRES", "CREDENTIAL", "BILING", "MAXTURNS", "CPU"])
+def test_a_misspelt_variable_is_an_error(name: str, repo: Path, config: Path) -> None:
+    """Silence would leave the user in the belief that it counts; a repository's is passed over."""
+    with pytest.raises(SettingsError, match=f"PLANDOCK_{name} is no setting") as caught:
+        load(repo=repo, environ={f"PLANDOCK_{name}": "sealed"})
+    assert "it is PLANDOCK_" in caught.value.hint
+    (repo / ".claude").mkdir()
+    block = {"env": {f"PLANDOCK_{name}": "sealed"}}
+    (repo / ".claude/settings.json").write_text(json.dumps(block))
+    assert load(repo=repo, environ=block["env"]) == load(repo=repo, environ={})
 
 
 def _big(path: Path) -> None:

@@ -23,7 +23,7 @@ from plandock.box.expectations import isolation_fault
 from plandock.engines.protocol import ContainerSpec, Engine, Network, Tmpfs, Ulimit, VolumeMount
 from plandock.errors import EngineError, IsolationError, RepositoryError
 from plandock.runs.model import Run
-from plandock.settings.keys import Settings
+from plandock.settings.keys import PROCESSORS, Settings
 
 # The label with a run's record, on its box and on the volume with its work.
 RECORD = "plandock.record"
@@ -41,7 +41,6 @@ LINK = "/plandock/link"
 HOME = "/plandock/home"
 SCRATCH = "/tmp"  # noqa: S108 - the box's own, a tmpfs
 GIB = 1 << 30
-PROCESSORS = 2.0  # of the box where the setting `cpus` is empty; fewer where there are fewer
 
 # In every container of a run.  Core dumps would be written by the host's kernel to wherever its
 # core_pattern says; a lock in memory and a message queue are the host's own memory.

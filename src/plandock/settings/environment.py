@@ -8,12 +8,14 @@ the user's, and counts for no more than ``.plandock.toml`` does.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from plandock.errors import SettingsError
 
 PREFIX = "PLANDOCK_"
+# No settings, and somebody else's business.
+_OTHERS = ("PLANDOCK_TEST_", "PLANDOCK_SETUP_")
 
 _STAND_IN = re.compile(r"http://(127\.0\.0\.1|localhost|\[::1\]):([0-9]{1,5})/?")
 
@@ -21,6 +23,22 @@ _STAND_IN = re.compile(r"http://(127\.0\.0\.1|localhost|\[::1\]):([0-9]{1,5})/?"
 def variable(key: str) -> str:
     """The environment variable of a setting."""
     return PREFIX + key.upper()
+
+
+def misspelt(environ: Mapping[str, str], known: Iterable[str]) -> tuple[str, str] | None:
+    """A variable that can only have been meant as one of ``known``, and which one.
+
+    Passed over, ``PLANDOCK_CREDENTIAL=sealed`` would leave the token in the box unsaid.  Names
+    that resemble no setting are let alone: scripts have variables of their own.
+    """
+    names = set(known)
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and name not in names and not name.startswith(_OTHERS):
+            import difflib  # only where there is such a variable
+
+            if near := difflib.get_close_matches(name[:64], names, 1, 0.93):
+                return name[:64], near[0]
+    return None
 
 
 def from_repository(environ: Mapping[str, str], repo: Path | None) -> dict[str, Path]:

@@ -50,30 +50,21 @@ _SECOND_LEVEL = frozenset(
 )
 # Suffixes below which anybody at all may have a name (publicsuffix.org, private section): who
 # allows one of these with a wildcard has allowed every visitor's server.
-_ANYBODYS = frozenset(
-    [
-        "amazonaws.com",
-        "appspot.com",
-        "azurewebsites.net",
-        "blogspot.com",
-        "cloudfront.net",
-        "firebaseapp.com",
-        "fly.dev",
-        "github.io",
-        "githubusercontent.com",
-        "gitlab.io",
-        "herokuapp.com",
-        "netlify.app",
-        "ngrok.app",
-        "ngrok.io",
-        "onrender.com",
-        "pages.dev",
-        "run.app",
-        "vercel.app",
-        "web.app",
-        "workers.dev",
-    ]
-)
+_ANYBODYS = """
+    appspot.com azureedge.net azurefd.net azurewebsites.net backblazeb2.com bitbucket.io
+    blogspot.com cloudapp.azure.com cloudapp.net cloudfront.net codeberg.page ddns.net deno.dev
+    digitaloceanspaces.com duckdns.org dyndns.org eu.org firebaseapp.com fly.dev github.dev
+    github.io githubusercontent.com gitlab.io gitpod.io glitch.me googleapis.com herokuapp.com
+    hf.space hopto.org koyeb.app linodeobjects.com loca.lt localtunnel.me netlify.app
+    netlify.com ngrok-free.app ngrok.app ngrok.dev ngrok.io nip.io no-ip.org now.sh
+    ondigitalocean.app onrender.com pages.dev pythonanywhere.com r2.dev railway.app repl.co
+    replit.app replit.dev run.app sharepoint.com sslip.io stackblitz.io storage.googleapis.com
+    streamlit.app supabase.co supabase.in surge.sh trafficmanager.net translate.goog
+    trycloudflare.com ts.net uk.com us.com vercel.app vercel.dev wasabisys.com web.app
+    webcontainer.io webflow.io weebly.com wixsite.com wordpress.com workers.dev xip.io
+    """
+# The same at any depth below: `*.s3.eu-west-1.amazonaws.com`, `*.blob.core.windows.net`.
+_ANYBODYS_DEEP = ("amazonaws.com", "windows.net")
 
 
 def is_host_name(text: str) -> bool:
@@ -112,7 +103,8 @@ def _wildcard(name: str) -> str:
     if not is_host_name(base):
         return "not the name of a host"
     second, _, last = base.rpartition(".")
-    if base in _ANYBODYS or (len(last) == 2 and second in _SECOND_LEVEL):
+    deep = any(base == x or base.endswith(f".{x}") for x in _ANYBODYS_DEEP)
+    if deep or base in _ANYBODYS.split() or (len(last) == 2 and second in _SECOND_LEVEL):
         return f"anybody can have a name below {base}"
     return ""
 

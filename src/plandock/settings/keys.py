@@ -19,6 +19,9 @@ from plandock.settings.kinds import Kind
 # lower it, or nothing.
 Rule = Literal["free", "lower", "user"]
 
+PROCESSORS = 2.0
+"""Of the box where ``cpus`` is empty; fewer where the machine has fewer."""
+
 
 @dataclass(frozen=True)
 class Key:
@@ -90,6 +93,10 @@ class Settings:
     timeout_s: float = _key(
         14_400.0, kinds.DURATION, "lower", "time before the agent is ended", "timeout"
     )
+    max_budget_usd: float | None = _key(
+        None, kinds.DOLLARS, "lower",
+        "what the agent may use before it is ended, at an API key's prices; empty: no limit",
+    )  # fmt: skip
     silence_s: float = _key(
         300.0, kinds.DURATION, "user",
         "time without a byte from the model after which a request is given up", "silence",

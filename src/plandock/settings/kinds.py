@@ -162,6 +162,14 @@ def _cpus(value: object) -> float:
     return float(value)
 
 
+def _dollars(value: object) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise ValueError
+    if not 0.01 <= value <= 1_000_000:
+        raise ValueError
+    return float(value)
+
+
 def _branch(value: object) -> str:
     # git-check-ref-format(1), and no leading dash; the placeholders stand for safe words.
     text = _text(value, 200)
@@ -228,3 +236,4 @@ WORDS = _list_of(_any_word, "a list: a program and its arguments")
 DURATION = Kind('a time from 1s to 30d, such as "90m" or "4h"', _duration, _number_or_text)
 SIZE = Kind('a size from 64m up, such as "4g"', _size)
 CPUS = Kind("a number of processors, such as 2 or 1.5", _cpus, float)
+DOLLARS = Kind("an amount in US dollars from 0.01 up, such as 5", _dollars, float)

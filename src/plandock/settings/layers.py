@@ -14,9 +14,9 @@ from typing import Any
 
 from plandock import paths
 from plandock.errors import SettingsError
-from plandock.settings.environment import from_repository, variable
+from plandock.settings.environment import from_repository, misspelt, variable
 from plandock.settings.files import line_of, read_toml
-from plandock.settings.keys import Key, Refused, Settings, all_keys, checked
+from plandock.settings.keys import PROCESSORS, Key, Refused, Settings, all_keys, checked
 
 REPOSITORY_FILE = ".plandock.toml"
 
@@ -37,6 +37,7 @@ class _Layer:
     def lay_over(self, other: _Layer) -> None:
         self.values.update(other.values)
         self.origins.update(other.origins)
+        self.places.update(other.places)
 
 
 def load(
@@ -64,7 +65,10 @@ def load(
         path = repo / REPOSITORY_FILE
         repository = _from_table(*read_toml(path), path)
     repository.lay_over(_from_environment({n: env[n] for n in theirs}, theirs))
-    own.lay_over(_from_environment({n: v for n, v in env.items() if n not in theirs}, {}))
+    ours = {n: v for n, v in env.items() if n not in theirs}
+    if wrong := misspelt(ours, map(variable, all_keys())):
+        raise SettingsError(f"the variable {wrong[0]} is no setting", hint=f"it is {wrong[1]}")
+    own.lay_over(_from_environment(ours, {}))
     own.lay_over(_from_flags(flags or {}))
 
     result = _Layer()
@@ -95,7 +99,8 @@ def _admit(
 def _objection(key: Key, value: Any, without: Any) -> str:
     if key.rule == "user":
         return "counts only from your own settings"
-    if key.rule == "lower" and without is not None and value > without:
+    bound = PROCESSORS if key.name == "cpus" and without is None else without
+    if key.rule == "lower" and value > bound:
         return "a repository may only lower it"
     return ""
 
