@@ -23,7 +23,7 @@ SHELL_PLANS: Mapping[str, str] = {
     "backticks": "# Add `owned` to it\n\n`owned` and `owned`\n",
     "separators": "# Add x; owned; # y\ntrue; owned; true & owned | owned && owned\n",
     "lines": "# Add x\nowned\r\nowned\n\towned\n",
-    "quotes": "'\"'; owned; \"'\"; owned; # \"\n",
+    "quotes": '\'"\'; owned; "\'"; owned; # "\n',
     "variable": "# Add ${IFS:-$(owned)}\n: ${nothing:-$(owned)}\n",
 }
 OTHER_PLANS: Mapping[str, str] = {
