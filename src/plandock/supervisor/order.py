@@ -41,6 +41,8 @@ def start_order(
     head = ["-p", "--input-format", "stream-json", "--output-format", "stream-json"]
     head += ["--verbose", "--dangerously-skip-permissions"]
     head += ["--max-turns", str(settings.max_turns)]
+    if settings.max_budget_usd is not None:
+        head += ["--max-budget-usd", f"{settings.max_budget_usd:g}"]
     fork = [] if run.fresh else ["--resume", Path(run.transcript).stem, "--fork-session"]
     tail = ["--model", run.model] if run.model else []
     tail += ["--disallowedTools", *DISALLOWED]
