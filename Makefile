@@ -6,7 +6,7 @@ VENV_PYTHON := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup venv demo test lint fmt bench fuzz crash stop clean
+.PHONY: help setup venv demo test lint fmt bench fuzz crash soak stop clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 14
@@ -40,6 +40,9 @@ fuzz: venv ## the parsers and matchers, for longer than in test
 
 crash: setup ## the supervisor killed at every step and 3 times inside each; ARGS='-k podman'
 	@CRASH_POINTS=3 CRASH_SHARES=2 $(VENV_PYTHON) -m pytest -s tests/crash $(ARGS)
+
+soak: setup ## 200 runs through the queue, and what they leave; ARGS='--runs 40 --engine podman'
+	@$(VENV_PYTHON) -m tools.soak $(ARGS)
 
 stop: venv ## stop the Docker daemon, if set-up started it
 	@$(VENV_PYTHON) -m tools.setup stop

@@ -13,11 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.support import machine
 from tests.support.laptop import Laptop
-from tests.support.repository import write_git_config
 from tools.bench import hooks
 from tools.bench.boxes import FirstRequests, Watch, make_conversation
+from tools.bench.ground import prepare
 from tools.bench.timing import BenchError, say
 
 ENGINE = "docker"
@@ -36,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         with tempfile.TemporaryDirectory(prefix="plandock-bench-") as folder:
-            report = _measure(Path(folder), rounds, _prepare(Path(folder)))
+            report = _measure(Path(folder), rounds, prepare(Path(folder), ENGINE))
     except (BenchError, AssertionError) as error:
         say(f"failed: {error}")
         return 1
@@ -44,23 +43,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     print(json.dumps(report, indent=2))
     return 0
-
-
-def _prepare(folder: Path) -> Path:
-    """Leave the user's own home and environment behind; the newest real CLI."""
-    machine.load_setup()
-    for name in machine.to_drop(os.environ):
-        del os.environ[name]
-    os.environ["HOME"] = str(folder)
-    os.environ["GIT_CONFIG_NOSYSTEM"] = "1"
-    write_git_config(folder)
-    variable = machine.CLI_VERSIONS["newest"]
-    cli = Path(os.environ.get(variable) or "/absent")
-    if not os.access(cli, os.X_OK):
-        raise BenchError(f"{variable} names no program. Next step: `make setup`")
-    if reason := machine.why_engine_is_absent(ENGINE):
-        raise BenchError(reason)
-    return cli
 
 
 def _measure(folder: Path, rounds: int, cli: Path) -> dict[str, Any]:

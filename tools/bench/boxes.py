@@ -162,7 +162,7 @@ class FirstRequests:
         while not is_gone(pid):
             if time.monotonic() > end:
                 raise BenchError(f"the supervisor of {run_id} does not end")
-            peak = max(peak, _peak_kib(pid))
+            peak = max(peak, peak_kib(pid))
             time.sleep(0.02)
         self.peaks_kib.append(peak)
 
@@ -186,7 +186,7 @@ class FirstRequests:
         return arrived - call.began
 
 
-def _peak_kib(pid: int) -> int:
+def peak_kib(pid: int) -> int:
     """The peak of a process's resident memory, in KiB (`VmHWM`, proc(5)); 0: it has ended."""
     try:
         text = Path(f"/proc/{pid}/status").read_text()

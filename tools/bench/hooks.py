@@ -8,14 +8,13 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from plandock.hook.launcher import HOOKS
 from plandock.runs.model import Run
 from plandock.runs.store import Store
-from tests.support.hooks import load, until
+from tests.support.accepting import acceptance, command, payload
+from tests.support.hooks import until
 from tests.support.laptop import Laptop
 from tools.bench.timing import BenchError, Pairs, Timed, measure_pairs, timed
 
-VERSION, CASE = "2.1.330", "auto"
 PLAN = "# Add a farewell\n\n1. Write src/farewell.py\n2. Commit it\n"
 CHEAP = 20
 """How many pairs of an ordinary call are measured for each round: one takes milliseconds."""
@@ -26,20 +25,6 @@ def state_dir(laptop: Laptop) -> Path:
     return laptop.home / ".local/state/plandock"
 
 
-def command(event: str, word: str) -> str:
-    """The shell command that `plandock init` wires for an event, as Claude Code gets it."""
-    return next(h.command for h in HOOKS if (h.event, h.word) == (event, word))
-
-
-def payload(laptop: Laptop, name: str, **changes: Any) -> bytes:
-    """A payload that the real CLI once sent, moved to this laptop, in the CLI's own spelling."""
-    text = json.dumps(load(VERSION, CASE, name))
-    text = text.replace("/home/user/project", str(laptop.repo.root))
-    data = json.loads(text.replace("/home/user", str(laptop.home))) | changes
-    # Without blanks, as it comes: the launcher reads the session's id off its beginning.
-    return json.dumps(data, separators=(",", ":")).encode()
-
-
 def accept(laptop: Laptop, **changes: Any) -> tuple[Timed, Run]:
     """The PostToolUse hook of an acceptance, with a tool use of its own: the call and its run.
 
@@ -47,12 +32,7 @@ def accept(laptop: Laptop, **changes: Any) -> tuple[Timed, Run]:
     """
     forget_marks(laptop)
     known = {run.id for run in runs(laptop)}
-    changes = {
-        "tool_use_id": f"toolu_{uuid.uuid4().hex[:22]}",
-        "tool_response": {"plan": PLAN, "isAgent": False},
-        **changes,
-    }
-    given = payload(laptop, "PostToolUse-ExitPlanMode-auto", **changes)
+    given = acceptance(laptop, PLAN, session=str(changes.pop("session_id", "")), **changes)
     call = timed(
         ["sh", "-c", command("PostToolUse", "accepted")],
         stdin=given,
