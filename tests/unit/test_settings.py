@@ -117,6 +117,17 @@ def test_a_repository_may_lower_limits(repo: Path, config: Path) -> None:
     assert (found.cpus, found.pids, found.refused) == (1.0, 100, ())
 
 
+def test_a_budget_of_a_repositorys_counts_where_the_user_has_none_or_a_larger_one(
+    repo: Path, config: Path
+) -> None:
+    """Without one of the user's any budget is a lower one."""
+    theirs(repo, "max_budget_usd = 3\n")
+    assert load(repo=repo, environ={}).max_budget_usd == 3.0
+    config.write_text("max_budget_usd = 2.5\n")
+    found = load(repo=repo, environ={})
+    assert (found.max_budget_usd, [r.key for r in found.refused]) == (2.5, ["max_budget_usd"])
+
+
 def test_the_user_can_grant_a_repository_a_key(repo: Path, config: Path, tmp_path: Path) -> None:
     """A grant in the user's file counts for that very repository and key alone."""
     theirs(repo, 'egress = ["api.example.com"]\nimage = "other"\n')
@@ -198,6 +209,8 @@ def test_an_unknown_key_names_file_line_and_the_nearest(repo: Path, config: Path
         ('memory = "1m"', "size from 64m"),
         ("memory = inf", "size from 64m"),
         ("cpus = 0", "number of processors"),
+        ("max_budget_usd = 0", "an amount in US dollars"),
+        ("max_budget_usd = nan", "an amount in US dollars"),
         ('engine = "dcoker"', "one of auto, docker, podman"),
         ('prestage = "yes"', "true or false"),
         ('egress = "a.example.com"', "list of host names"),
@@ -247,6 +260,7 @@ def test_a_registry_with_a_login_in_it_is_refused_unseen(config: Path) -> None:
         ("MEMORY", "512m", "memory", 512 << 20),
         ("MEMORY", "2GiB", "memory", 2 << 30),
         ("CPUS", "1.5", "cpus", 1.5),
+        ("MAX_BUDGET_USD", "2.5", "max_budget_usd", 2.5),
         ("MAX_TURNS", "7", "max_turns", 7),
         ("EGRESS", "npm, *.example.com", "egress", ("npm", "*.example.com")),
         ("EGRESS", "[]", "egress", ()),

@@ -100,7 +100,7 @@ def _objection(key: Key, value: Any, without: Any) -> str:
     if key.rule == "user":
         return "counts only from your own settings"
     bound = PROCESSORS if key.name == "cpus" and without is None else without
-    if key.rule == "lower" and value > bound:
+    if key.rule == "lower" and bound is not None and value > bound:
         return "a repository may only lower it"
     return ""
 
