@@ -77,8 +77,10 @@ def faults(report: Mapping[str, Any]) -> list[str]:
     if report["most_at_once"] > PLACES:
         said.append(f"{report['most_at_once']} runs went at once")
     for what, noise in (
-        ("supervisor_peak_mib", NOISE_MIB), ("supervisor_open_files", NOISE_FILES), ("files_per_run", 0),
-    ):  # fmt: skip
+        ("supervisor_peak_mib", NOISE_MIB),
+        ("supervisor_open_files", NOISE_FILES),
+        ("files_per_run", 0),
+    ):
         grown = report["growth"][what]
         if grown["last"] > grown["first"] + noise:
             said.append(f"{what} grew from {grown['first']} to {grown['last']}")
