@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 
+from plandock.engines.command_line import CommandLineEngine
 from plandock.standin import StandIn
 from tests.crash.crashing import script
+from tests.security.arena import plandock_image
 from tests.support import machine
+from tests.support.daemon import Daemon
 from tests.support.laptop import Laptop
 
 
@@ -55,3 +58,28 @@ def dice() -> random.Random:
     seed = int(os.environ.get("CRASH_SEED") or random.SystemRandom().randrange(1 << 32))
     print(f"CRASH_SEED={seed}")
     return random.Random(seed)
+
+
+@pytest.fixture(scope="session")
+def private_daemon() -> Iterator[Daemon]:
+    """A Docker daemon of these tests' own, with the box's image."""
+    base = os.environ.get("PLANDOCK_TEST_BASE_IMAGE", "debian:bookworm-slim")
+    image = plandock_image(CommandLineEngine("docker"), base)
+    made = Daemon()
+    try:
+        made.make()
+        made.start()
+        made.take_images(base, image)
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def daemon(private_daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
+    """The private daemon, up and with room, in the place of the machine's own."""
+    monkeypatch.setenv("DOCKER_HOST", private_daemon.host)
+    yield private_daemon
+    private_daemon.make_room()
+    if not private_daemon.answers():
+        private_daemon.start()

@@ -130,7 +130,7 @@ class Killer:
                 if not supervisor_of(run) and time.monotonic() - asked > 1.0:
                     recover(self.laptop)
                     asked = time.monotonic()
-                assert time.monotonic() < end, (run, label(events[-1]), self.killed, _log(self))
+                assert time.monotonic() < end, (run, label(events[-1]), self.killed, log_of(self))
                 time.sleep(POLL_S)
 
     def _kill(self, store: Store, moment: Moment) -> None:
@@ -151,7 +151,8 @@ class Killer:
         print(f"{self.laptop.engine} {self.run_id}: killed supervisor {pid} at {words}")
 
 
-def _log(killer: Killer) -> str:
+def log_of(killer: Any) -> str:
+    """The end of the log of what drives a `run_id` on a `laptop`."""
     log = run_folder(killer.laptop, killer.run_id) / "supervisor.log"
     return log.read_text(errors="replace")[-3000:] if log.exists() else ""
 

@@ -127,6 +127,16 @@ def test_foreign_text_answers_are_not_counted() -> None:
     assert where(said("Carry out the plan"), error, said("go on")) == ("execute", 0)
 
 
+def test_a_call_that_was_cut_off_is_made_once_more() -> None:
+    """The CLI says that its outcome is unknown; a model that checks does not take it for done."""
+    cut = returned(1, is_error=True)
+    cut["content"][0]["content"] = "[Tool call interrupted: the session ended before this call's …]"
+    start = [said("Carry out the plan"), called(1)]
+    assert where(*start, cut, said("go on")) == ("execute", 0)
+    assert where(*start, cut, said("go on"), called(2), returned(2)) == ("execute", 1)
+    assert where(*start, returned(1, is_error=True), said("go on")) == ("execute", 1)
+
+
 def test_repeated_answers_of_a_cut_stream_count_once() -> None:
     """What a cut stream left and its repetition stand side by side and are one step."""
     left = {"role": "assistant", "content": [{"type": "text", "text": "Let me look"}]}

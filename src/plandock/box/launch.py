@@ -20,7 +20,15 @@ from urllib.parse import urlsplit
 
 from plandock import paths, proc
 from plandock.box.expectations import isolation_fault
-from plandock.engines.protocol import ContainerSpec, Engine, Network, Tmpfs, Ulimit, VolumeMount
+from plandock.engines.protocol import (
+    BrokenOff,
+    ContainerSpec,
+    Engine,
+    Network,
+    Tmpfs,
+    Ulimit,
+    VolumeMount,
+)
 from plandock.errors import EngineError, IsolationError, RepositoryError
 from plandock.runs.model import Run
 from plandock.settings.keys import PROCESSORS, Settings
@@ -57,10 +65,6 @@ _TAIL = 64 << 10
 # Where a workspace cannot lie: the box needs these itself.
 _TAKEN: tuple[str, ...] = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/opt/plandock")
 _TAKEN += ("/plandock", "/proc", "/run", "/sbin", "/sys", "/usr")
-
-
-class EndedAtOnce(EngineError):
-    """A container of a run ended before it could be spoken to: killed, or broken."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +181,8 @@ def stage_spec(run: Run, image: str, object_format: str) -> ContainerSpec:
         pids_limit=256,
         ulimits=LIMITS,
         stdin_open=True,
+        # What it does can be done again; without an init it hears no SIGTERM.
+        stop_timeout_s=1,
     )
 
 
@@ -293,6 +299,8 @@ def reader_spec(run: Run, image: str, role: str, argv: tuple[str, ...]) -> Conta
         pids_limit=256,
         ulimits=LIMITS,
         stdin_open=True,
+        # What it does can be done again; without an init it hears no SIGTERM.
+        stop_timeout_s=1,
     )
 
 
@@ -325,7 +333,7 @@ def _tell(
                 said = last_words(engine, container)
                 if fault := isolation_fault(said):
                     raise IsolationError(**fault) from error
-                raise EndedAtOnce(f"the {what} ended at once: {said}") from error
+                raise BrokenOff(f"the {what} ended at once: {said}") from error
             if time.monotonic() > end:
                 raise EngineError(f"the {what} cannot be spoken to: {error}") from error
             time.sleep(0.1)

@@ -172,9 +172,9 @@ def bring_home(content: bytes, *, session_id: str, cwd: str, config_dir: Path) -
     target = folder / f"{session_id}.jsonl"
     temporary = folder / f".{session_id}.plandock"
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.writelines(kept)
     try:
+        with os.fdopen(handle, "wb") as file:
+            file.writelines(kept)
         os.link(temporary, target)
     except FileExistsError:
         pass

@@ -22,7 +22,10 @@ from plandock.proc import Finished, ProcessFailed
 DOWN = re.compile(
     r"cannot connect to the docker daemon|error during connect|is the docker daemon running"
     r"|cannot connect to podman|unable to connect to podman|connection refused"
-    r"|permission denied while trying to connect|failed to connect to the docker api",
+    r"|permission denied while trying to connect|failed to connect to the docker api"
+    # An engine that is on its way out, to the calls that are under way.
+    r"|unexpected eof|connection reset by peer|transport is closing"
+    r"|client connection is closing|ttrpc: closed",
     re.IGNORECASE,
 )
 NOT_THERE = re.compile(

@@ -24,6 +24,10 @@ class EngineDown(EngineError):
     """The engine does not answer (at all, or any more); what ran in it may still be there."""
 
 
+class BrokenOff(EngineError):
+    """What was going on in a container came to no end: it was killed, or the engine under it."""
+
+
 class NotThere(EngineError):
     """The container, image or volume that was named does not exist."""
 

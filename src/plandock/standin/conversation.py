@@ -23,6 +23,9 @@ _PLAN_FILE_BARE = re.compile(r"(/[^\s`\"']*?/plans/[^/\s`\"']+\.md)")
 #: (measured with 2.1.330).
 _OF_THE_CLI = ("[Request interrupted", "Tool loaded.")
 
+#: The result that 2.1.330 puts in where a call was cut off: it may have run, or half, or not.
+_CUT_OFF = "[Tool call interrupted"
+
 
 @dataclass(frozen=True)
 class Place:
@@ -194,22 +197,36 @@ def _stands(turn: Turn, offered: Mapping[str, object], called: set[tuple[Any, st
 
 
 def _answers(since: Sequence[Mapping[str, Any]]) -> list[bool]:
-    """For each answer since the anchor, whether it holds a tool call.
+    """For each answer since the anchor, whether it holds a tool call that came to an end.
 
     Neighbouring assistant messages are one answer: what a cut stream left, and its repetition.
+    A call that was cut off is made once more, as a model does that has been told to check.
     """
     answers: list[bool] = []
     previous = ""
+    cut_off = {
+        block.get("tool_use_id")
+        for message in since
+        for block in blocks(message.get("content"))
+        if block.get("type") == "tool_result" and _result_text(block).startswith(_CUT_OFF)
+    }
     for message in since:
         role = str(message.get("role"))
         if role == "assistant":
-            has_call = any(b.get("type") == "tool_use" for b in blocks(message.get("content")))
+            has_call = any(
+                b.get("type") == "tool_use" and b.get("id") not in cut_off
+                for b in blocks(message.get("content"))
+            )
             if previous == "assistant":
                 answers[-1] = answers[-1] or has_call
             else:
                 answers.append(has_call)
         previous = role
     return answers
+
+
+def _result_text(block: Mapping[str, Any]) -> str:
+    return "".join(str(part.get("text", "")) for part in blocks(block.get("content")))
 
 
 def _went_well(tool: str, since: Sequence[Mapping[str, Any]]) -> bool:

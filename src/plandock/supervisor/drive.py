@@ -17,10 +17,11 @@ from collections.abc import Callable
 from typing import Any
 
 from plandock import paths
-from plandock.box.launch import EndedAtOnce
 from plandock.claude.redact import redact
-from plandock.engines.protocol import EngineDown
+from plandock.engines import detect
+from plandock.engines.protocol import BrokenOff, EngineDown
 from plandock.errors import CredentialsError, EngineError, IsolationError, PlandockError, StoreError
+from plandock.proc import ProcessFailed
 from plandock.runs import alive
 from plandock.runs.model import Run, State, utc_now
 from plandock.runs.store import Store
@@ -33,7 +34,6 @@ _QUEUE_POLL_S = 0.3
 _STORE_POLL_S = 2.0
 # Another supervisor of this run may be on its way out (seconds).
 _LOCK_PATIENCE_S = 3.0
-_MOST_HARVESTS = 3
 # How long a client of the engine that outlived its supervisor may take.
 _ORPHANS_S = 1.0
 # How often a box or gateway may end before the agent is let go.
@@ -189,24 +189,28 @@ def _mishap(store: Store, run: Run, error: Exception) -> None:
     if run.state is State.WAITING:
         say(f"while waiting: {words}")
         time.sleep(_STORE_POLL_S)
-    elif isinstance(error, EngineDown):
+    elif isinstance(error, EngineDown) or (
+        # What breaks off first when an engine ends are the containers and the calls under way.
+        isinstance(error, EngineError | ProcessFailed) and _is_away(run)
+    ):
         waiting.interrupt(store, run, "engine", words)
     elif _is_full(error):
         waiting.interrupt(store, run, "disk", words)
     elif (
         isinstance(error, EngineError)
         and run.state is State.HARVESTING
-        and run.strikes < _MOST_HARVESTS
+        and run.strikes < harvesting.MOST_TRIES
     ):
         say(f"the harvest is tried again: {words}")
         store.change(run.id, strikes=run.strikes + 1)
         time.sleep(_STORE_POLL_S)
     elif (
-        isinstance(error, EndedAtOnce)
+        isinstance(error, BrokenOff)
         and run.state is State.STAGING
         and run.strikes < _MOST_FALSE_STARTS
     ):
-        # Killed by somebody, or by a machine short of memory: once more, with what is laid out.
+        # Killed by somebody, by a machine short of memory, or by an engine that was restarted:
+        # once more, with what is laid out.
         say(f"begins again: {words}")
         store.move(run.id, run.state, State.QUEUED, strikes=run.strikes + 1, message=words)
     elif isinstance(error, CredentialsError) and run.state is State.STAGING:
@@ -214,6 +218,16 @@ def _mishap(store: Store, run: Run, error: Exception) -> None:
         store.move(run.id, run.state, State.WAITING, reason="login", message=words, hint=error.hint)
     else:
         _fail(store, run, error)
+
+
+def _is_away(run: Run) -> bool:
+    """Whether the run's engine does not answer now."""
+    try:
+        if run.engine:
+            detect.choose(run.engine).ping()
+    except EngineError:
+        return True
+    return False
 
 
 def _is_full(error: BaseException) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import tempfile
 import threading
@@ -13,7 +14,7 @@ from plandock.box import launch
 from plandock.claude import conversation
 from plandock.claude.redact import redact_tokens
 from plandock.engines import detect
-from plandock.engines.protocol import Engine
+from plandock.engines.protocol import BrokenOff, Engine, EngineDown
 from plandock.errors import EngineError, HarvestRefused, PlandockError
 from plandock.runs.model import Run, State, utc_now
 from plandock.runs.store import Store
@@ -26,6 +27,8 @@ MOST_BYTES = 512 << 20
 # tracks, as a program of the agent's could try.
 LONGEST_S = 1800
 _GRACE_S = 60.0
+# How often a harvest that its engine broke off is tried again.
+MOST_TRIES = 3
 
 
 def harvest(store: Store, run: Run) -> None:
@@ -172,14 +175,15 @@ def _break_off(engine: Engine, container: str, child: proc.Child, slow: threadin
 
 
 def _bring_conversation_home(engine: Engine, run: Run) -> Path | None:
-    """The box's conversation into the user's own folder; its going missing is no failure."""
+    """The box's conversation into the user's own folder; its going missing is no failure.
+
+    An engine that is away, and a full disk, are none of the conversation's: they are raised, and
+    the harvest is done again when they are over.
+    """
     if not run.attempt:
         return None
-    key = paths.project_key(run.cwd)
-    place = f"{launch.CONVERSATION}/projects/{key}/{run.box_session_id}.jsonl"
-    with contextlib.suppress(PlandockError, OSError):
-        spec = launch.reader_spec(run, run.image, "conversation", ("cat", "--", place))
-        content = redact_tokens(engine.run(spec).stdout)
+    try:
+        content = redact_tokens(_read_conversation(engine, run))
         if not content:
             return None
         (paths.run_dir(run.id) / "conversation.jsonl").write_bytes(content)
@@ -189,4 +193,24 @@ def _bring_conversation_home(engine: Engine, run: Run) -> Path | None:
             cwd=run.cwd,
             config_dir=Path(run.config_dir),
         )
+    except (EngineDown, BrokenOff):
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+    except PlandockError:
+        pass
     return None
+
+
+def _read_conversation(engine: Engine, run: Run) -> bytes:
+    """What the box's conversation holds; b"" where there is none."""
+    key = paths.project_key(run.cwd)
+    place = f"{launch.CONVERSATION}/projects/{key}/{run.box_session_id}.jsonl"
+    spec = launch.reader_spec(run, run.image, "conversation", ("cat", "--", place))
+    done = engine.run(spec, check=False)
+    if done.ok or done.returncode == 1 or run.strikes >= MOST_TRIES:
+        return done.stdout if done.ok else b""
+    # Not `cat`, which ends with 1 where there is no such file.
+    engine.ping()
+    raise BrokenOff(f"the conversation could not be read: {done.complaint}")

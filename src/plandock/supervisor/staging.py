@@ -82,9 +82,12 @@ def stage(store: Store, run: Run) -> None:
     # Not earlier: staging hands the volume of its socket over.
     gateway = _InBackground(lambda: _start_gateway(engine, run, image, settings, login, way.pins))
     box = launch.box_spec(run, image, settings)
-    engine.create(box)
-    engine.start(box.name)
-    gateway.join()
+    try:
+        engine.create(box)
+        engine.start(box.name)
+    finally:
+        # Never left behind: the next attempt would find it at work on the same names.
+        gateway.join()
     order = start_order(run, settings, login, who, way.clients)
     launch.tell(engine, run, order | {"isolation": expectations_of(box, engine)})
     events = paths.run_dir(run.id) / "events.jsonl"

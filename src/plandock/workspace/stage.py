@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from plandock import proc
 from plandock.claude.conversation import BoxFile
-from plandock.engines.protocol import ContainerSpec, Engine
+from plandock.engines.protocol import BrokenOff, ContainerSpec, Engine
 from plandock.errors import EngineError
 from plandock.workspace import pack
 
@@ -65,7 +65,7 @@ def stage(
             _answer(child.stdout, errors)
         except BrokenPipeError as error:
             _answer(child.stdout, errors)
-            raise EngineError("staging broke off") from error
+            raise BrokenOff("staging broke off") from error
         finally:
             proc.end(child, grace_s=10.0)
             child.stdout.close()
@@ -78,7 +78,7 @@ def _answer(stream: IO[bytes], errors: IO[bytes]) -> dict[str, Any]:
     except ValueError:
         errors.seek(0)
         said = errors.read(4000).decode("utf-8", "replace").strip().splitlines()
-        raise EngineError(f"staging gave no answer: {said[-1] if said else 'nothing'}") from None
+        raise BrokenOff(f"staging gave no answer: {said[-1] if said else 'nothing'}") from None
     if not isinstance(data, dict):
         raise EngineError("staging gave an odd answer")
     if "error" in data:

@@ -13,11 +13,13 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import clients  # type: ignore[import-not-found]
+import harvest  # type: ignore[import-not-found]
 import probe  # type: ignore[import-not-found]
 import relay as relay_module  # type: ignore[import-not-found]
 import watchdog  # type: ignore[import-not-found]
@@ -182,6 +184,7 @@ class Steward:
         with open(f"{HOME}/.claude.json", "w", encoding="utf-8") as file:
             json.dump(wish["state"], file)
         self.keep_credentials(wish.get("credentials"))
+        free_locks(wish["cwd"])
         env = self.environment()
         if wish.get("setup") and not self.set_up(env):
             return 1, "the setup command failed"
@@ -346,6 +349,20 @@ class Steward:
             os.kill(os.getpid(), signal.SIGUSR1)
             return
         self.cli.terminate()
+
+
+def free_locks(cwd: str) -> None:
+    """Remove the locks of git processes that ended with an earlier box: none is at work here yet,
+    and the agent would meet them at its next commit."""
+    folder = Path(cwd)
+    while not (folder / ".git").is_dir():
+        if folder == folder.parent:
+            return
+        folder = folder.parent
+    try:
+        harvest.remove_locks(folder / ".git")
+    except OSError as error:
+        say("stderr", text=f"git's locks: {error}")
 
 
 def sealed(checks: list[dict[str, Any]]) -> bool:

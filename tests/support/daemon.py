@@ -1,0 +1,182 @@
+"""A Docker daemon of a test's own, which may be stopped, killed or starved of room.
+
+The daemon with all that it starts lives in process and mount namespaces of its own: when these
+end, so does everything in them at once, as at a reboot, and nothing of it is left on the machine.
+Network and cgroups are the machine's, so that a gateway reaches the stand-in's loopback; the
+bridge is the test's own (`--bridge=none` would take that of the machine's daemon away).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import shlex
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tools.setup.commands import as_root, environment
+
+_STARTS_WITHIN_S = 120.0
+_ENDS_WITHIN_S = 120.0
+# Images are unpacked beside their archive; a file of this size takes up only what is used.
+_DISK_BYTES = 4 << 30
+
+
+class Daemon:
+    """One private daemon on a disk of its own, a file; see the fixture ``daemon``."""
+
+    def __init__(self) -> None:
+        self.mark = secrets.token_hex(4)
+        # Short: the path of a socket has little over a hundred bytes.
+        self.folder = Path(tempfile.mkdtemp(prefix="plandock-daemon-", dir="/tmp"))
+        self.data = self.folder / "data"
+        self.host = f"unix://{self.folder}/docker.sock"
+        self.bridge = f"pd{self.mark}"
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def make(self) -> None:
+        """The disk and the bridge, before the first start."""
+        if missing := [x for x in ("dockerd", "mkfs.ext4", "unshare", "ip") if not _which(x)]:
+            raise AssertionError(f"{missing[0]} is not installed. Next step: `make setup`")
+        disk = self.folder / "disk"
+        with disk.open("wb") as file:
+            file.truncate(_DISK_BYTES)
+        _call("mkfs.ext4", "-q", "-m", "0", str(disk))
+        self.data.mkdir()
+        _call("mount", "-o", "loop", str(disk), str(self.data))
+        (self.folder / "daemon.json").write_text("{}")
+        _call("ip", "link", "add", self.bridge, "type", "bridge")
+        # Of the block for measurements between networks (RFC 2544), which no real one bears.
+        third = random.randrange(1, 255)
+        _call("ip", "address", "add", f"198.18.{third}.1/24", "dev", self.bridge)
+        _call("ip", "link", "set", self.bridge, "up")
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        argv = [
+            *("dockerd", f"--config-file={self.folder}/daemon.json", f"--data-root={self.data}"),
+            *("--exec-root=/run/docker", "--pidfile=/run/docker.pid"),
+            *(f"--host={self.host}", f"--group={os.getgid()}", f"--bridge={self.bridge}"),
+            *("--iptables=false", "--ip6tables=false", "--ip-masq=false", "--ip-forward=false"),
+            *("--exec-opt=native.cgroupdriver=cgroupfs", f"--cgroup-parent={self._cgroup}"),
+        ]
+        # Something has to take the dead in: dockerd, as the first process, would not.
+        init = ["docker-init", "--"] if _which("docker-init") else []
+        # A /run of its own, empty at every start.
+        inner = f"mount -t tmpfs tmpfs /run; exec {shlex.join([*init, *argv])}"
+        outer = [*as_root(), "setpriv", "--pdeathsig=KILL", "unshare", "--pid", "--mount"]
+        outer += ["--fork", "--kill-child", "--mount-proc", "sh", "-ec", inner]
+        with (self.folder / "log").open("ab") as log:
+            self._child = subprocess.Popen(
+                outer, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment()
+            )
+        end = time.monotonic() + _STARTS_WITHIN_S
+        while not self.answers():
+            assert self._child.poll() is None, self.log()
+            assert time.monotonic() < end, self.log()
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """End it as a service manager does: SIGTERM, and it ends its containers."""
+        self._send(signal.SIGTERM, self._first_process())
+
+    def reboot(self) -> None:
+        """Daemon, containerd, shims and containers are gone at one moment, without a word."""
+        self._send(signal.SIGKILL, self._first_process())
+        (self.folder / "docker.sock").unlink(missing_ok=True)  # lies in /run elsewhere
+
+    def close(self) -> None:
+        """End it, and remove everything that was made for it."""
+        if self._child is not None and self._child.poll() is None:
+            self.reboot()
+        _call("umount", str(self.data), check=False)
+        _call("ip", "link", "delete", self.bridge, check=False)
+        for root in (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").iterdir()):
+            for folder in sorted((root / self._cgroup[1:]).rglob("*/"), reverse=True):
+                _call("rmdir", str(folder), check=False)
+            _call("rmdir", str(root / self._cgroup[1:]), check=False)
+        _call("rm", "-rf", str(self.folder), check=False)
+
+    def answers(self) -> bool:
+        """Whether it can be asked."""
+        argv = ["docker", "version", "--format", "{{.Server.Version}}"]
+        return self._docker(argv).returncode == 0
+
+    def take_images(self, *names: str) -> None:
+        """Copy images from the machine's own daemon."""
+        with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
+            archive = f"{scratch}/images.tar"
+            subprocess.run(["docker", "save", "-o", archive, *names], check=True, timeout=600)
+            loaded = self._docker(["docker", "load", "-q", "-i", archive])
+            assert loaded.returncode == 0, loaded.stderr
+
+    def free_bytes(self) -> int:
+        """What is left of its disk."""
+        found = os.statvfs(self.data)
+        return found.f_bavail * found.f_frsize
+
+    def fill(self, *, leave_bytes: int) -> None:
+        """Take all but so much of its disk away, at once."""
+        size = self.free_bytes() - leave_bytes
+        _call("fallocate", "-l", str(size), str(self.data / "filler"))
+
+    def make_room(self) -> None:
+        """Give back what :meth:`fill` took."""
+        _call("rm", "-f", str(self.data / "filler"))
+
+    def log(self) -> str:
+        """The end of what the daemon has said."""
+        return (self.folder / "log").read_text(errors="replace")[-3000:]
+
+    @property
+    def _cgroup(self) -> str:
+        return f"/plandock-test-{self.mark}"
+
+    def _docker(self, argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        env = {**os.environ, "DOCKER_HOST": self.host}
+        return subprocess.run(
+            argv, env=env, capture_output=True, text=True, timeout=600, check=False
+        )
+
+    def _first_process(self) -> int:
+        """The first process of its namespace, as the machine counts."""
+        assert self._child is not None
+        pid, was = self._child.pid, ""
+        # sudo, where there is one, then unshare, then the first process.
+        while not was.startswith("unshare"):
+            was = _command(pid)
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            assert children, f"the daemon has no process: {self.log()}"
+            pid = int(children[0])
+        return pid
+
+    def _send(self, sign: signal.Signals, pid: int) -> None:
+        assert self._child is not None
+        if os.geteuid() == 0:
+            os.kill(pid, sign)
+        else:
+            _call("kill", f"-{int(sign)}", str(pid))
+        self._child.wait(_ENDS_WITHIN_S)
+        self._child = None
+
+
+def _which(program: str) -> str | None:
+    return shutil.which(program, path=environment()["PATH"])
+
+
+def _command(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+
+
+def _call(*argv: str, check: bool = True) -> None:
+    """Run a program as root that has to work."""
+    done = subprocess.run(
+        [*as_root(), *argv], capture_output=True, text=True, env=environment(), check=False
+    )
+    assert not check or done.returncode == 0, f"{argv}: {done.stderr}"
