@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from plandock.claude.login import Login
+from plandock.engines import detect
+from plandock.engines.protocol import EngineDown
 from plandock.errors import CredentialsError
 from plandock.runs.model import Run, RunId, State, utc_time
 from plandock.runs.store import Store
@@ -121,3 +123,148 @@ def test_a_login_in_a_volume_is_tried_less_and_less_often(
     assert looked(store, run).state is State.WAITING
     monkeypatch.setattr(time, "time", lambda: start + 70)
     assert looked(store, run).state is State.QUEUED
+
+
+HOUR_S = 3600.0
+
+
+class Clock:
+    """The wall clock and the monotonic one; sleeping moves both, setting it the first alone."""
+
+    def __init__(self) -> None:
+        self.wall, self.steady, self.slept = time.time(), 0.0, 0
+
+    def sleep(self, pause_s: float) -> None:
+        """Time passes."""
+        self.wall += pause_s
+        self.steady += pause_s
+        self.slept += 1
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch, naps: list[float]) -> Clock:
+    """Time as this test has it."""
+    made = Clock()
+    monkeypatch.setattr(time, "time", lambda: made.wall)
+    monkeypatch.setattr(time, "monotonic", lambda: made.steady)
+    monkeypatch.setattr(time, "sleep", made.sleep)
+    return made
+
+
+class Away:
+    """An engine that answers from some time on; counts how often it was asked."""
+
+    def __init__(self, clock: Clock, until: float) -> None:
+        self.clock, self.until, self.asked = clock, until, 0
+
+    def ping(self) -> None:
+        """Raise while it is away."""
+        self.asked += 1
+        if self.clock.wall < self.until:
+            raise EngineDown("nothing answers")
+
+
+def working(store: Store) -> Run:
+    """A run whose agent is at work."""
+    run = Run(
+        id=RunId("r222"), state=State.RUNNING, repo="/r", handoff_key="k", engine="docker",
+        staged=True,
+    )  # fmt: skip
+    return store.add(run, name_branch=lambda taken: "feature/auto")[0]
+
+
+def test_a_run_outlives_an_engine_that_is_unreachable_for_an_hour(
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits, asks less and less often, and goes on where it was, soon after the engine is
+    back."""
+    run = working(store)
+    waiting.interrupt(store, run, "engine", "nothing answers")
+    engine = Away(clock, clock.wall + HOUR_S)
+    monkeypatch.setattr(detect, "choose", lambda _: engine)
+    while (run := store.get(run.id)).state is State.WAITING:
+        assert run.reason == "engine"
+        waiting.look(store, run)
+    assert (run.state, run.reason, run.back_to) == (State.RUNNING, "", "")
+    assert engine.until <= clock.wall <= engine.until + 31
+    assert 120 < engine.asked < 250  # every 30 s for most of the hour, more often in the beginning
+
+
+def test_a_stop_is_heard_while_the_engine_is_away(
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within a second, however long the pause; with work in the engine it is carried out later."""
+    run = working(store)
+    waiting.interrupt(store, run, "engine", "nothing answers")
+    clock.wall += HOUR_S
+    monkeypatch.setattr(detect, "choose", lambda _: Away(clock, clock.wall + HOUR_S))
+    began = clock.steady
+
+    def stopped_meanwhile(pause_s: float) -> None:
+        clock.sleep(pause_s)
+        store.change(run.id, stop_requested=True)
+
+    monkeypatch.setattr(time, "sleep", stopped_meanwhile)
+    waiting.look(store, store.get(run.id))
+    assert clock.steady - began <= 1.0
+    assert store.get(run.id).state is State.WAITING
+
+
+@pytest.mark.parametrize("reason", ["usage_limit", "overloaded"])
+def test_a_clock_that_jumps_makes_a_run_look_early(store: Store, clock: Clock, reason: str) -> None:
+    """Set forward past the time, or back to before the wait began: no wait of days for either."""
+    for number, jump in enumerate((24 * HOUR_S, -24 * HOUR_S)):
+        run = Run(id=RunId(f"r22{number}"), state=State.RUNNING, repo="/r", handoff_key=f"{number}")
+        store.add(run, name_branch=lambda taken: "feature/auto")
+        until = utc_time(clock.wall + 2 * HOUR_S)
+        store.move(run.id, State.RUNNING, State.WAITING, reason=reason, waiting_until=until)
+        assert looked(store, store.get(run.id)).state is State.WAITING
+        clock.wall += jump
+        assert looked(store, store.get(run.id)).state is State.QUEUED
+
+
+def test_a_clock_that_is_corrected_a_little_changes_nothing(store: Store, clock: Clock) -> None:
+    """A few seconds back are what clocks do all the time."""
+    until = utc_time(clock.wall + HOUR_S)
+    run = waits(store, reason="usage_limit", waiting_until=until)
+    clock.wall -= 5
+    assert looked(store, run).state is State.WAITING
+
+
+@pytest.mark.parametrize(
+    ("on_disk", "handed_in_ago_s", "superseded"),
+    [
+        ("refused", None, False),  # it is the one that was refused
+        ("another", None, True),  # renewed since the last look at it
+        ("refused", 2.0, True),  # handed in, too late for the agent's tries
+        ("refused", 20.0, False),  # handed in, used, and refused
+        (CredentialsError("it has ended"), None, False),
+    ],
+)
+def test_a_login_that_came_too_late_is_no_reason_to_wait_for_one(
+    store: Store,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    on_disk: Any,
+    handed_in_ago_s: float | None,
+    superseded: bool,
+) -> None:
+    """Otherwise the user would be told to do what is done already."""
+    found(monkeypatch, on_disk)
+    run = store.change(working(store).id, login_mark="mark of refused")
+    if handed_in_ago_s is not None:
+        clock.wall += 1
+        store.note_event(run.id, "login-renewed")
+        clock.wall += handed_in_ago_s
+    assert logins.is_superseded(store, run) is superseded
+
+
+def test_a_login_handed_in_before_this_attempt_was_tried_by_it(store: Store, clock: Clock) -> None:
+    """However quickly the box was begun anew: a refused token is not tried for ever."""
+    run = working(store)
+    store.note_event(run.id, "login-renewed")
+    clock.wall += 1
+    store.move(run.id, State.RUNNING, State.QUEUED)
+    store.admit(run.id, 1)
+    store.move(run.id, State.STAGING, State.RUNNING)
+    assert not logins.is_superseded(store, store.get(run.id))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import time
@@ -11,11 +12,13 @@ from plandock.box import keeper, launch
 from plandock.claude import credentials
 from plandock.claude.login import Login, check_life, parse_credentials
 from plandock.engines.protocol import Engine
-from plandock.errors import CredentialsError
-from plandock.runs.model import Run
+from plandock.errors import CredentialsError, PlandockError
+from plandock.runs.model import Run, utc_time
+from plandock.runs.store import Store
 from plandock.settings.keys import Settings
 
 SIGN_IN_AGAIN = "plandock login --box"
+_JUST_NOW_S = 10.0
 
 
 def on_this_machine(run: Run, settings: Settings, *, min_life_s: float = 600.0) -> Login | None:
@@ -68,6 +71,19 @@ def _read(engine: Engine, image: str) -> Login:
 def mark_of(login: Login) -> str:
     """A word by which a token is known again; the token cannot be read from it."""
     return hashlib.sha256(b"plandock\0" + login.token.reveal().encode()).hexdigest()[:16]
+
+
+def is_superseded(store: Store, run: Run) -> bool:
+    """Whether this machine has another login than the one that was refused in this attempt, or
+    handed it in so late that the agent hardly had the time to use it."""
+    renewed = [e["at"] for e in store.events(run.id) if e["kind"] == "login-renewed"]
+    just_now = max(utc_time(time.time() - _JUST_NOW_S), store.last_move(run.id))
+    if renewed and renewed[-1] > just_now:
+        return True
+    with contextlib.suppress(PlandockError):
+        login = on_this_machine(run, Settings.from_dict(run.settings))
+        return login is not None and mark_of(login) != run.login_mark
+    return False
 
 
 def hand_over(engine: Engine, run: Run, login: Login) -> None:

@@ -16,14 +16,13 @@ from plandock.engines import detect
 from plandock.engines.protocol import Engine
 from plandock.runs.model import Billing, Run, State, Usage, utc_time
 from plandock.runs.store import Store
-from plandock.supervisor import egress
+from plandock.supervisor import egress, logins
 from plandock.supervisor.log_lines import lines_of
 from plandock.supervisor.steps import begin, say
 from plandock.supervisor.verdict import BoxEnd, judge
 from plandock.supervisor.watch import Watch
 
 _REOPEN_S = 0.5
-_RENEWED_JUST_NOW_S = 10.0
 _MOST_KEPT = 512 << 20  # of a box's output, on the user's disk
 
 
@@ -104,13 +103,20 @@ def conclude(store: Store, engine: Engine, run: Run, progress: Progress) -> None
     if verdict.kind == "end":
         target = State.HARVESTING
         changes |= {"ending": verdict.ending, "strikes": 0}
+    elif verdict.reason == "login" and logins.is_superseded(store, run):
+        # Nobody need be told: it came too late for the CLI's tries, and that is all.
+        target = State.QUEUED
+        changes |= {
+            "strikes": verdict.strikes,
+            "message": "goes on with the login that was renewed meanwhile",
+        }
     elif verdict.kind == "wait":
         target = State.WAITING
         changes |= {
             "reason": verdict.reason,
             "message": verdict.message,
             "waiting_until": utc_time(verdict.until) if verdict.until else "",
-            "spent_login": _spent_login(store, run) if verdict.reason == "login" else "",
+            "spent_login": run.login_mark if verdict.reason == "login" else "",
             "strikes": verdict.strikes,
             "hint": verdict.hint,
         }
@@ -126,13 +132,6 @@ def conclude(store: Store, engine: Engine, run: Run, progress: Progress) -> None
         # by the next supervisor, the kept output gives the same verdict.
         launch.remove_containers(engine, run)
     store.move(run.id, State.RUNNING, target, **changes)
-
-
-def _spent_login(store: Store, run: Run) -> str:
-    """The login that was refused; none where a new one came too late for this attempt to use it."""
-    renewed = [e["at"] for e in store.events(run.id) if e["kind"] == "login-renewed"]
-    just_now = renewed and renewed[-1] > utc_time(time.time() - _RENEWED_JUST_NOW_S)
-    return "" if just_now else run.login_mark
 
 
 def _sums(run: Run, progress: Progress) -> dict[str, Any]:

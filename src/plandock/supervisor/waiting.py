@@ -25,6 +25,8 @@ from plandock.supervisor.verdict import stopped
 
 _LOOK_S = 1.0
 _LONGEST_PAUSE_S = 30.0
+# Clocks are corrected all the time, by less than this.
+_CLOCK_SLACK_S = 60.0
 _FIRST_TRY_S, _LONGEST_TRY_S = 15.0, 900.0
 # What it takes to harvest a run of ordinary size.
 _ROOM = 32 << 20
@@ -35,7 +37,7 @@ def look(store: Store, run: Run) -> None:
     if run.stop_requested and _can_end(run):
         _end(store, run)
     elif run.reason in ("usage_limit", "overloaded"):
-        if not run.waiting_until or time.time() >= _seconds(run.waiting_until):
+        if _is_over(store, run, _seconds(run.waiting_until)):
             _go_on(store, run, State.QUEUED)
         else:
             time.sleep(_LOOK_S)
@@ -60,6 +62,13 @@ def interrupt(store: Store, run: Run, reason: str, message: str) -> None:
         back_to=str(run.state),
         waiting_until="",
     )
+
+
+def _is_over(store: Store, run: Run, until: float) -> bool:
+    """Whether it is time; it is, too, where the clock was set back to before the wait began: what
+    was reckoned by the old one says nothing any more, and an early look costs little."""
+    now = time.time()
+    return now >= until or now < _seconds(store.last_move(run.id)) - _CLOCK_SLACK_S
 
 
 def _can_end(run: Run) -> bool:
@@ -88,7 +97,7 @@ def _look_for_login(store: Store, run: Run) -> None:
     if login is None:
         # It lies in a volume, and whether it was renewed shows only when it is tried.
         pause = min(_FIRST_TRY_S * 2.0 ** min(run.strikes, 10), _LONGEST_TRY_S)
-        if time.time() < _seconds(store.last_move(run.id)) + pause:
+        if not _is_over(store, run, _seconds(store.last_move(run.id)) + pause):
             time.sleep(_LOOK_S)
             return
     elif run.spent_login == logins.mark_of(login):
