@@ -20,6 +20,7 @@ _TABLE: tuple[tuple[str, str], ...] = (
      " .github/copilot* .roo/ .plandock.toml",
      "instructs or configures a coding agent"),
     (".git* .lfsconfig .mailmap", "configures git"),
+    ("head commondir packed-refs *.git/", "may make git take its folder for a repository"),
     (".husky/ .githooks/ githooks/ git-hooks/ hooks/pre-* hooks/post-* hooks/commit-msg"
      " hooks/prepare-commit-msg .pre-commit-config.y*ml .pre-commit-hooks.y*ml lefthook*"
      " .lefthook/ .overcommit.yml .lintstagedrc* lint-staged.config.* .huskyrc*",

@@ -57,12 +57,16 @@ class Findings:
         if text not in self.reasons and len(self.reasons) < 200:
             self.reasons.append(text)
 
+    def note(self, text: str) -> None:
+        """Add a sentence, once."""
+        if text not in self.notes and len(self.notes) < 100:
+            self.notes.append(text)
+
     def flag(self, path: bytes, note: str = "") -> None:
         """Add a path to look at, with the reason where it is not the file's name."""
         self.flagged.add(shown(path, limit=_LONGEST_SHOWN))
-        text = f"{note}: {shown(path)}"
-        if note and text not in self.notes and len(self.notes) < 100:
-            self.notes.append(text)
+        if note:
+            self.note(f"{note}: {shown(path)}")
 
 
 def inspect(
@@ -126,6 +130,8 @@ def inspect(
 def read_commit(data: bytes, findings: Findings) -> Commit:
     """Parse a commit object; odd headers become reasons."""
     header = data.partition(b"\n\n")[0]
+    if pathrules.escapes(data):
+        findings.note("a commit's author or message holds control characters (see it by a pager)")
     tree, parents = "", []
     for line in header.split(b"\n"):
         key, _, value = line.partition(b" ")

@@ -187,6 +187,12 @@ def bad_submodule(key: str, value: str) -> str:
     return ""
 
 
+def escapes(commit: bytes) -> bool:
+    """Whether a commit's text could act on a terminal that shows it as it is."""
+    text = commit.decode("utf-8", "replace").replace("\r\n", "\n")
+    return re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", text) is not None
+
+
 def bad_encoding(value: bytes) -> bool:
     """Whether a commit's ``encoding`` header names none of the plain character sets.
 

@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -62,8 +64,15 @@ def open_workspace(order: Order, outcome: Outcome) -> Git:
         git_dir = top / words.removeprefix("gitdir: ")
     if not git_dir.is_dir():
         raise Failed("the workspace has no repository any more")
+    remove_specials(top, git_dir)
     git = Git(str(git_dir), str(top))
     found = git.run("rev-parse", "--git-common-dir")
+    if found.returncode != 0 and branch_file(git_dir / "HEAD") == "":
+        # Torn or gone, as a crash leaves it; the branches are there all the same.
+        (git_dir / "HEAD").unlink(missing_ok=True)
+        (git_dir / "HEAD").write_text(f"ref: refs/heads/{order.branch}\n")
+        outcome.note("the workspace's HEAD could not be read; the run's branch was taken")
+        found = git.run("rev-parse", "--git-common-dir")
     if found.returncode != 0:
         config = git_dir / "config"
         if config.exists():
@@ -80,6 +89,38 @@ def open_workspace(order: Order, outcome: Outcome) -> Git:
         remove_locks(folder)
     git.silence()
     return git
+
+
+def branch_file(path: Path) -> str:
+    """What a HEAD file says, "" where it says nothing that git understands."""
+    try:
+        with path.open("rb") as handle:
+            words = handle.read(1000).decode("utf-8", "replace").strip()
+    except OSError:
+        return ""
+    return words if re.fullmatch(r"ref: ?refs/.+|[0-9a-f]{40}|[0-9a-f]{64}", words) else ""
+
+
+READ_BY_NAME = (".gitignore", ".gitattributes", ".gitmodules", ".mailmap")
+
+
+def remove_specials(top: Path, git_dir: Path) -> None:
+    """Remove pipes, devices and links to such where git would open them and wait for ever.
+
+    In its own folder everywhere; in the work tree where a file is read for its name alone.
+    """
+    for root in {str(top), str(git_dir)}:
+        for folder, folders, names in os.walk(root):
+            ours = Path(folder) == git_dir or git_dir in Path(folder).parents
+            links = [x for x in folders if os.path.islink(os.path.join(folder, x))]
+            for name in (*names, *links) if ours else [x for x in names if x in READ_BY_NAME]:
+                path = os.path.join(folder, name)
+                try:
+                    mode = os.stat(path).st_mode
+                    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+                        os.unlink(path)
+                except OSError:
+                    pass  # a link to nothing, which git takes for an absent file
 
 
 def remove_locks(git_dir: Path) -> None:
@@ -179,6 +220,18 @@ def write_bundle(room: Git, names: list[str], snapshot: str, spool: IO[bytes], m
     return size
 
 
+def odd(name: str) -> bool:
+    """Whether the host would refuse the name of a branch; one such would keep all from arriving."""
+    parts = name.split("/")
+    return (
+        not name.isprintable()
+        or name.startswith("-")
+        or name.upper() in ("HEAD", "@")
+        or len(os.fsencode(name)) > 400
+        or any(x.lower().endswith(".lock") or len(os.fsencode(x)) > 240 for x in parts)
+    )
+
+
 def gather(room: Git, order: Order, head: str, found: dict[str, str], outcome: Outcome) -> str:
     """Count what is new, set the refs to bundle; returns the snapshot, "" when it is unknown."""
     snapshot = room.commit(order.snapshot)
@@ -199,12 +252,15 @@ def gather(room: Git, order: Order, head: str, found: dict[str, str], outcome: O
         if len(outcome.others) >= MOST_OTHERS:
             outcome.note("more branches than come along; left behind", [name])
             continue
-        done = room.run("update-ref", f"refs/plandock/others/{name}", sha)
+        given = f"branch-{len(outcome.others) + 1}" if odd(name) else name
+        done = room.run("update-ref", f"refs/plandock/others/{given}", sha)
         if done.returncode == 0:
             seen.add(sha)
-            outcome.others[name] = sha
-        else:
-            outcome.note("a branch could not come along", [name])
+            outcome.others[given] = sha
+        if done.returncode != 0:
+            outcome.note("a branch could not come along; left behind", [name])
+        elif given != name:
+            outcome.note(f"a branch of an impossible name came along as {given}", [name])
     outcome.empty = outcome.commits == 0 and not outcome.others
     return snapshot
 
@@ -223,7 +279,7 @@ def harvest(order: Order, out: IO[bytes]) -> None:
     try:
         head = commit_leftovers(git, order, outcome, before)
     except (Failed, OSError) as error:
-        outcome.note(f"what was left uncommitted could not be committed: {error}")
+        outcome.note(f"what was left uncommitted was left behind, as git failed: {error}")
     head = head or git.commit(order.snapshot)
     if not head:
         raise Failed("the workspace holds no commit")
@@ -257,8 +313,8 @@ def harvest(order: Order, out: IO[bytes]) -> None:
 def open_spool(git: Git) -> IO[bytes]:
     """A nameless file for the bundle: on the volume, since /tmp is memory, unless that is full."""
     try:
-        stat = os.statvfs(git.env["GIT_DIR"])
-        if stat.f_bavail * stat.f_frsize > 64 << 20:
+        room = os.statvfs(git.env["GIT_DIR"])
+        if room.f_bavail * room.f_frsize > 64 << 20:
             return tempfile.TemporaryFile(dir=git.env["GIT_DIR"])
     except OSError:
         pass
