@@ -17,6 +17,11 @@ from plandock.supervisor.log_lines import lines_of
 
 _DECISIONS = ("allowed", "refused", "failed")
 _MOST = 500
+_UNWRITTEN = {
+    "decision": "suppressed",
+    "target": "",
+    "why": "more decisions than are written one by one",
+}
 
 
 def decisions(engine: Engine, run: Run, *, follow: bool = False) -> Iterator[dict[str, Any]]:
@@ -29,24 +34,40 @@ def decisions(engine: Engine, run: Run, *, follow: bool = False) -> Iterator[dic
         assert reader.stdout is not None
         try:
             for line in lines_of(reader.stdout):
-                try:
-                    said = json.loads(line)
-                except (ValueError, RecursionError):
-                    continue
-                if isinstance(said, dict) and said.get("decision") in _DECISIONS:
-                    yield {
-                        "at": str(said.get("at", ""))[:40],
-                        "decision": said["decision"],
-                        "target": redact(str(said.get("target", ""))[:300]),
-                        "why": said.get("why"),
-                    }
+                if (found := decision_of(line)) is not None:
+                    yield found
         finally:
             reader.stdout.close()
             proc.end(reader, grace_s=0.5)
 
 
+def decision_of(line: str | bytes) -> dict[str, Any] | None:
+    """What one line of the gateway's log says was decided; None for every other line."""
+    try:
+        said = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(said, dict):
+        return None
+    at = str(said.get("at", ""))[:40]
+    if said.get("decision") == "suppressed":
+        # Of the refused ones: what else goes unwritten are mostly the ends of connections.
+        count = said.get("refused")
+        if not isinstance(count, int) or count < 1:
+            return None
+        return {"at": at, **_UNWRITTEN, "count": count}
+    if said.get("decision") not in _DECISIONS:
+        return None
+    return {
+        "at": at,
+        "decision": said["decision"],
+        "target": redact(str(said.get("target", ""))[:300]),
+        "why": said.get("why"),
+    }
+
+
 def counted(said: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One entry per decision and target, with how often it was made."""
+    """One entry per decision, target and reason, with how often it was made."""
     return merged([], said)
 
 
@@ -54,10 +75,14 @@ def merged(
     before: Iterable[dict[str, Any]], said: Iterable[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """What was counted before, of earlier boxes of the run, and these decisions, as one."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+    found: dict[tuple[str, str, object], dict[str, Any]] = {}
+    unwritten = 0
     for one in [*before, *said]:
-        key = (one["decision"], one["target"])
-        if key in found or len(found) < _MOST:
+        key = (one["decision"], one["target"], one.get("why"))
+        if one["decision"] != "suppressed" and (key in found or len(found) < _MOST):
             entry = {k: one.get(k) for k in ("decision", "target", "why")} | {"count": 0}
             found.setdefault(key, entry)["count"] += one.get("count", 1)
-    return list(found.values())
+        else:
+            unwritten += one.get("count", 1)
+    rest = [{**_UNWRITTEN, "count": unwritten}] if unwritten else []
+    return [*found.values(), *rest]

@@ -81,7 +81,7 @@ def as_text(run: Run) -> str:
         ("isolation", run.isolation or "not probed"),
         ("egress", _egress(run)),
         ("reached", _targets(run, "allowed") or ("the stand-in" if run.upstream else "nothing")),
-        ("refused", _targets(run, "refused") or "nothing"),
+        ("refused", _targets(run, "refused") + _unwritten(run) or "nothing"),
     ]
     if run.upstream:
         rows.append(("stand-in", f"{run.upstream} stood in for Anthropic's API"))
@@ -115,10 +115,16 @@ def _egress(run: Run) -> str:
     return "; ".join(["Anthropic's API alone" if not parts else "Anthropic's API", *parts])
 
 
+def _unwritten(run: Run) -> str:
+    count = sum(e.get("count", 1) for e in run.egress if e["decision"] == "suppressed")
+    return f"; and {count} more, too many at once to be written one by one" if count else ""
+
+
 def _targets(run: Run, decision: str) -> str:
     """The hosts of one decision, with how often where it was more than once."""
-    return ", ".join(
-        e["target"] + (f" ×{e['count']}" if e.get("count", 1) > 1 else "")
-        for e in run.egress
-        if e["decision"] == decision
-    )
+    times: dict[str, int] = {}
+    for entry in run.egress:
+        if entry["decision"] == decision:
+            name = entry["target"] or f"({entry.get('why')})"
+            times[name] = times.get(name, 0) + entry.get("count", 1)
+    return ", ".join(f"{x} ×{n}" if n > 1 else x for x, n in times.items())

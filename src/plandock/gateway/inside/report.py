@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 
-BURST = 20  # lines at once, of one kind
+BURST = 500  # lines at once, of one kind: more than an attack suite asks, less than 200 KiB
 RATE = 5.0  # lines per second after that
 LONGEST = 300  # characters of anything that the box chose
 

@@ -1,0 +1,55 @@
+"""What is kept of the gateway's decisions: each with its reason, and those that went unwritten."""
+
+from __future__ import annotations
+
+import json
+
+from plandock.runs.model import Run, RunId
+from plandock.supervisor import receipt
+from plandock.supervisor.egress import counted, decision_of, merged
+
+
+def said(**facts: object) -> dict[str, object]:
+    """A line of the gateway's log, as it is read."""
+    found = decision_of(json.dumps({"at": "2026-01-02T03:04:05Z", **facts}))
+    assert found is not None
+    return found
+
+
+def test_one_host_refused_for_two_reasons_is_two_entries() -> None:
+    """Neither reason hides the other; the receipt's line still names the host once."""
+    lines = [
+        said(decision="refused", target="a.example.com", why="the name does not resolve"),
+        said(decision="refused", target="a.example.com", why="the Host header names another host"),
+        said(decision="refused", target="a.example.com", why="the name does not resolve"),
+    ]
+    entries = counted(lines)
+    assert [(e["why"], e["count"]) for e in entries] == [
+        ("the name does not resolve", 2),
+        ("the Host header names another host", 1),
+    ]
+    assert "a.example.com ×3" in receipt.as_text(Run(id=RunId("r7k2"), egress=entries))
+
+
+def test_decisions_that_were_not_written_are_counted_in_log_and_receipt() -> None:
+    """A flood is not to look like a few refusals, in whatever box of the run it came."""
+    flood = said(decision="suppressed", refused=59, others=3)
+    assert (flood["decision"], flood["count"]) == ("suppressed", 59)
+    entries = merged(counted([flood]), [said(decision="suppressed", refused=2, others=0)])
+    assert [(e["decision"], e["count"]) for e in entries] == [("suppressed", 61)]
+    assert "and 61 more" in receipt.as_text(Run(id=RunId("r7k2"), egress=entries))
+
+
+def test_more_hosts_than_are_kept_are_counted_too() -> None:
+    """The list is bounded, the number is not."""
+    many = [said(decision="refused", target=f"h{n}.example.com", why="x") for n in range(600)]
+    entries = counted(many)
+    assert sum(e["count"] for e in entries) == 600
+    assert entries[-1]["decision"] == "suppressed"
+    assert entries[-1]["count"] == 100
+
+
+def test_other_lines_of_the_log_are_no_decisions() -> None:
+    """Nothing that is not one, however it looks."""
+    for line in ("", "{", "[]", '{"decision": "closed"}', '{"decision": ["refused"]}', "[" * 9999):
+        assert decision_of(line) is None
