@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from plandock import paths
+from plandock.runs import alive
 from plandock.runs.model import Billing, Run, RunId, State, Usage
 from plandock.runs.store import Store
 from tests.support.repository import Repository
@@ -58,7 +59,11 @@ def plandock(repo: Repository) -> Plandock:
 def add(repo: Repository) -> Callable[..., Run]:
     """Record a run by hand."""
 
+    # One that goes is driven by this very process: nobody takes it for a run left behind.
+    pid, started = alive.mine()
+
     def record(run_id: str, state: State = State.DONE, **values: Any) -> Run:
+        driven = {} if state.final else {"supervisor_pid": pid, "supervisor_started": started}
         made = Run(
             id=RunId(run_id),
             state=state,
@@ -73,6 +78,7 @@ def add(repo: Repository) -> Callable[..., Run]:
                 "plan_title": "Greet in French",
                 "billing": Billing("subscription", "none", "max"),
                 "usage": Usage(10, 20, 30, 0.5),
+                **driven,
                 **values,
             },
         )
@@ -405,7 +411,7 @@ def test_config_with_an_unknown_key_is_a_usage_error(plandock, repo):
 
 def test_recover_json_has_four_keys_and_exit_code_0(plandock, add):
     """A run that nobody drives is named; a dry run leaves it to whoever asks in earnest."""
-    add("r222", State.RUNNING, staged=True)
+    add("r222", State.RUNNING, staged=True, supervisor_pid=0)
     done = plandock("recover", "--dry-run", "--json")
     assert done.returncode == 0
     found = [row for row in json.loads(done.stdout) if row["run"] == "r222"]

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from plandock.cli.common import print_json
+from plandock.cli.standing import Nudge
 from plandock.engines import detect
 from plandock.errors import PlandockError
 from plandock.printable import one_line
@@ -50,12 +51,14 @@ def _live(run: Run, *, follow: bool = False) -> Iterator[dict[str, Any]]:
 def _followed(store: Store, run: Run) -> Iterator[dict[str, Any]]:
     """Every decision once, also where the gateway is not there yet or its log breaks off."""
     given = 0
+    nudge = Nudge()
     while not run.state.final:
         for number, decision in enumerate(_live(run, follow=True)):
             if number >= given:
                 given += 1
                 yield decision
         time.sleep(_LOOK_AGAIN_S)
+        nudge(store)
         run = store.get(run.id)
 
 

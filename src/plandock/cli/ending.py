@@ -82,7 +82,7 @@ def drop(run_name: str, yes: bool, now: bool) -> None:
         if not found.state.final:
             raise Busy(f"{found.id} is {found.state}", hint=f"plandock stop {found.id}")
         lost = dropping.losses(found)
-        stays = dropping.branch_there(found)
+        stays = bool(found.commits) and dropping.branch_there(found)
         if lost and not yes:
             after = "" if now else f"; a copy is kept for {dropping.KEPT_DAYS} days"
             confirm(

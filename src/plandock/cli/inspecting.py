@@ -106,6 +106,7 @@ def logs(run_name: str, follow: bool, supervisor: bool, egress: bool, as_json: b
         name = "supervisor.log" if supervisor else "events.jsonl"
         path = paths.run_dir(run.id) / name
         place, state = 0, ""
+        nudge = standing.Nudge()
         while True:
             run = store.get(run.id)
             if follow and not as_json and str(run.state) != state:
@@ -122,6 +123,7 @@ def logs(run_name: str, follow: bool, supervisor: bool, egress: bool, as_json: b
             if not follow or run.state.final:
                 break
             time.sleep(0.2)
+            nudge(store)
     if run.message and not as_json:
         click.echo(printable(run.message), err=True)
 

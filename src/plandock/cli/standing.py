@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterable
 
 import click
 
+from plandock.errors import PlandockError
 from plandock.printable import one_line, printable
 from plandock.runs.model import Run, State
 from plandock.runs.store import Store
+from plandock.supervisor import recover
 
 _POLL_S = 0.1
 _PLACE_S = 1.0  # between two looks at the queue
+_NUDGE_S = 3.0
+
+
+class Nudge:
+    """Called again and again by whoever waits: what nobody drives any more is gone on with.
+
+    The command that waits may be the only one for hours, so its start alone is not enough.
+    """
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __call__(self, store: Store) -> None:
+        """Look, where the last look is a while ago."""
+        if time.monotonic() - self._last > _NUDGE_S:
+            with contextlib.suppress(PlandockError, OSError):
+                recover.go_on(store)
+            self._last = time.monotonic()
 
 
 def queue_places(runs: Iterable[Run]) -> dict[str, int]:
@@ -44,6 +65,7 @@ def follow(
     """
     end = None if timeout_s is None else time.monotonic() + timeout_s
     said, looked, place = "", 0.0, 0
+    nudge = Nudge()
     while not (now := store.get(run_id)).state.final:
         if sys.stderr.isatty():
             if now.state is State.QUEUED and time.monotonic() - looked > _PLACE_S:
@@ -57,6 +79,7 @@ def follow(
         if end is not None and time.monotonic() > end:
             break
         time.sleep(_POLL_S)
+        nudge(store)
     return now
 
 

@@ -49,6 +49,10 @@ class Unfit(StoreError):
         self.kind = kind
 
 
+class FolderGone(StoreError):
+    """The state folder was taken away under an open store."""
+
+
 class Database:
     """One connection; every call sees the file that is at ``path`` now."""
 
@@ -140,7 +144,7 @@ class Database:
         if self._file == _number(self.path):
             return
         if not os.path.isdir(os.path.dirname(self.path)):
-            raise StoreError(f"the folder {os.path.dirname(self.path)} has been taken away")
+            raise FolderGone(f"the folder {os.path.dirname(self.path)} has been taken away")
         self._reopen()
 
     def _reopen(self) -> None:

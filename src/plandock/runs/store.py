@@ -85,7 +85,8 @@ class Store:
 
     def _fill(self, connection: sqlite3.Connection) -> None:
         """Take the runs of all folders into a store that has just been made."""
-        for run in folder.records(self._runs):
+        # In the order in which they were made: the rows' own order says which is the last.
+        for run in sorted(folder.records(self._runs), key=lambda r: (r.created_at, r.id)):
             connection.execute(_INSERT.replace("INSERT", "INSERT OR IGNORE"), _row(run))
             connection.execute(
                 "INSERT INTO event (run, at, kind, data) VALUES (?, ?, 'rebuilt', '{}')",
@@ -142,9 +143,8 @@ class Store:
     def find(self, name: str) -> Run:
         """The run that ``name`` means: an id, an unambiguous prefix of one, or ``last``."""
         if name == "last":
-            rows = self._db.rows(
-                "SELECT record FROM run ORDER BY created_at DESC, rowid DESC LIMIT 1"
-            )
+            # By the rows' order: a clock may have been set back since.
+            rows = self._db.rows("SELECT record FROM run ORDER BY rowid DESC LIMIT 1")
             if not rows:
                 raise PlandockError("there is no run yet", hint="accept a plan in Claude Code")
             return _read(rows[0][0])
@@ -176,6 +176,14 @@ class Store:
         )
         return str(rows[0][0]) if rows else self.get(run_id).created_at
 
+    def ended_in_hand(self) -> list[Run]:
+        """Ended runs, oldest first, that a supervisor drives or was driving when it was killed."""
+        rows = self._db.rows(
+            "SELECT record FROM run WHERE state IN ('done', 'failed', 'stopped')"
+            " AND json_extract(record, '$.supervisor_pid') <> 0 ORDER BY rowid"
+        )
+        return [_read(r[0]) for r in rows]
+
     def list(self, *, unfinished: bool = False, repo: str = "") -> list[Run]:
         """Runs, newest first; only unfinished ones, or only those of one repository, if asked."""
         where, values = ["1"], []
@@ -185,13 +193,13 @@ class Store:
             where.append("repo = ?")
             values.append(repo)
         query = f"SELECT record FROM run WHERE {' AND '.join(where)}"  # noqa: S608 - fixed words
-        rows = self._db.rows(query + " ORDER BY created_at DESC, rowid DESC", values)
+        rows = self._db.rows(query + " ORDER BY rowid DESC", values)
         return [_read(r[0]) for r in rows]
 
     def latest_of_session(self, session_id: str) -> Run | None:
         """The newest run that was handed off from this session."""
         rows = self._db.rows(
-            "SELECT record FROM run WHERE session_id = ? ORDER BY created_at DESC LIMIT 1",
+            "SELECT record FROM run WHERE session_id = ? ORDER BY rowid DESC LIMIT 1",
             (session_id,),
         )
         return _read(rows[0][0]) if rows else None
@@ -253,6 +261,15 @@ class Store:
             run = self.get(run_id)
             _apply(run, changes)
             self._save(run)
+        return run
+
+    def put_down(self, run_id: str, pid: int, started: str) -> Run:
+        """Record that this supervisor drives the run no more, unless another has taken it up."""
+        with self._db.write():
+            run = self.get(run_id)
+            if (run.supervisor_pid, run.supervisor_started) == (pid, started):
+                run.supervisor_pid, run.supervisor_started = 0, ""
+                self._save(run)
         return run
 
     def tell_once(self, run_id: str, what: str) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import threading
 import time
@@ -23,9 +22,19 @@ from plandock.engines.protocol import BrokenOff, EngineDown
 from plandock.errors import CredentialsError, EngineError, IsolationError, PlandockError, StoreError
 from plandock.proc import ProcessFailed
 from plandock.runs import alive
+from plandock.runs.database import FolderGone
 from plandock.runs.model import Run, State, utc_now
 from plandock.runs.store import Store
-from plandock.supervisor import freezing, harvesting, queue, running, staging, telling, waiting
+from plandock.supervisor import (
+    freezing,
+    harvesting,
+    held,
+    queue,
+    running,
+    staging,
+    telling,
+    waiting,
+)
 from plandock.supervisor.receipt import write_receipt
 from plandock.supervisor.steps import say
 from plandock.supervisor.verdict import failed, stopped
@@ -40,23 +49,26 @@ _ORPHANS_S = 1.0
 _MOST_FALSE_STARTS = 3
 # As engines, git and the kernel put it.
 _FULL = ("no space left on device", "disk quota exceeded", "database or disk is full")
-_REASONS: dict[type[Exception], str] = {IsolationError: "isolation"}
+_REASONS: dict[type[Exception], str] = {IsolationError: "isolation", harvesting.WorkGone: "lost"}
 
 
 def drive(run_id: str) -> int:
     """Take a run as far as it goes; returns 0, or 75 when another supervisor has it."""
-    lock = _lock(run_id)
+    lock = held.take(run_id, _LOCK_PATIENCE_S)
     if lock is None:
         return 75
     while True:
         _patiently(lambda: _drive(run_id, lock))
         if not _is_ours(run_id, lock):
-            break
+            os.close(lock)
+            return 0
         # At its end, or not its turn yet: leave, but not if it was resumed, or the turn came,
         # just now.
         with Store() as store:
             try:
-                run = store.change(run_id, supervisor_pid=0, supervisor_started="")
+                run = store.get(run_id)
+                if not run.state.final:
+                    run = store.put_down(run_id, *alive.mine())
             except StoreError:
                 raise
             except PlandockError:
@@ -66,6 +78,9 @@ def drive(run_id: str) -> int:
     os.close(lock)
     # Without the lock: the user's command may take its time, and a resumed run need not wait.
     telling.tell(run_id)
+    # Not before: killed until now, the next one tells of it.
+    with contextlib.suppress(PlandockError), Store() as store:
+        store.put_down(run_id, *alive.mine())
     return 0
 
 
@@ -98,21 +113,6 @@ def _drive(run_id: str, lock: int) -> bool:
     return True
 
 
-def _lock(run_id: str) -> int | None:
-    """The run's lock, held until this process ends; None where another has it."""
-    handle = os.open(paths.run_dir(run_id) / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    end = time.monotonic() + _LOCK_PATIENCE_S
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return handle
-        except BlockingIOError:
-            if time.monotonic() > end:
-                os.close(handle)
-                return None
-            time.sleep(0.05)
-
-
 def _is_ours(run_id: str, lock: int) -> bool:
     """Whether the run's folder is still the one that is locked: where it was taken away, the run
     may have been adopted, and another supervisor be at work on it."""
@@ -128,6 +128,11 @@ def _patiently(work: Callable[[], bool]) -> bool:
     while True:
         try:
             return work()
+        except FolderGone as error:
+            # Not waited for: should nobody put it back, `recover` adopts the run from its labels.
+            with contextlib.suppress(OSError):
+                say(f"this supervisor leaves: {error}")
+            return True
         except (StoreError, OSError) as error:
             if not _is_full(error) and not isinstance(error, StoreError):
                 raise

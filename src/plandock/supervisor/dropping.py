@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -11,13 +12,15 @@ from pathlib import Path
 from plandock import git, paths
 from plandock.box import launch
 from plandock.engines import detect
-from plandock.errors import PlandockError
+from plandock.errors import Busy, PlandockError
 from plandock.runs.model import Run
 from plandock.runs.store import Store
-from plandock.supervisor import harvesting
+from plandock.supervisor import harvesting, held
 from plandock.supervisor.receipt import receipt_of
 
 KEPT_DAYS = 30
+_PATIENCE_S = 10.0
+_TRIES = 5
 
 
 def dropped_dir(run_id: str = "") -> Path:
@@ -73,16 +76,34 @@ def keep(run: Run) -> Path:
 
 
 def remove(store: Store, run: Run) -> None:
-    """Remove everything of a run but its branch, the record last."""
-    if run.engine:
-        engine = detect.choose(run.engine)
-        launch.remove_containers(engine, run)
-        launch.remove_volumes(engine, run)
-    for ref in _hidden_refs(run):
-        git.git(run.repo, "update-ref", "-d", ref)
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(paths.run_dir(run.id))
-    store.delete(run.id)
+    """Remove everything of a run but its branch, the record last.
+
+    A supervisor that is still writing the receipt is waited for.  Raises :class:`Busy`.
+    """
+    with held.alone(run.id, _PATIENCE_S) as free:
+        if not free:
+            raise Busy(f"{run.id} is being driven", hint=f"plandock wait {run.id}")
+        if run.engine:
+            engine = detect.choose(run.engine)
+            launch.remove_containers(engine, run)
+            launch.remove_volumes(engine, run)
+        for ref in _hidden_refs(run):
+            git.git(run.repo, "update-ref", "-d", ref)
+        _remove_folder(paths.run_dir(run.id))
+        store.delete(run.id)
+
+
+def _remove_folder(folder: Path) -> None:
+    """Also where somebody who tells of the run just now puts its record there once more."""
+    for _ in range(_TRIES):
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                shutil.rmtree(folder)
+            except OSError as error:
+                if error.errno != errno.ENOTEMPTY:
+                    raise
+                continue
+        return
 
 
 def _unharvested(run: Run) -> bool:

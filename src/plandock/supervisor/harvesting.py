@@ -7,6 +7,7 @@ import errno
 import json
 import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from plandock import git, paths, proc
@@ -15,7 +16,7 @@ from plandock.claude import conversation
 from plandock.claude.redact import redact_tokens
 from plandock.engines import detect
 from plandock.engines.protocol import BrokenOff, Engine, EngineDown
-from plandock.errors import EngineError, HarvestRefused, PlandockError
+from plandock.errors import EngineError, HarvestRefused, PlandockError, RunUnsuccessful
 from plandock.runs.model import Run, State, utc_now
 from plandock.runs.store import Store
 from plandock.supervisor.steps import begin
@@ -31,6 +32,10 @@ _GRACE_S = 60.0
 MOST_TRIES = 3
 
 
+class WorkGone(RunUnsuccessful):
+    """There is nothing to harvest any more."""
+
+
 def harvest(store: Store, run: Run) -> None:
     """Bring everything home; ends with the run in a final state.
 
@@ -38,32 +43,14 @@ def harvest(store: Store, run: Run) -> None:
     same.  The last thing is the move to the end that was decided upon.
     """
     engine = detect.choose(run.engine)
-    names = launch.names_of(run)
     launch.remove_helpers(engine, run)
-    begin(store, run, "bundle")
-    try:
-        taken = _take_work(store, engine, run)
-    except HarvestRefused as error:
-        raise _with_place(store, run, error) from error
-    begin(store, run, "conversation")
-    home = _bring_conversation_home(engine, run)
-    notes = [*run.notes, *taken.notes]
-    # Something did not come along: the volume is then its only copy, until `drop`.
-    kept = any("left behind" in note for note in taken.notes)
-    if kept:
-        notes.append(f"what was left behind is in the volume {names.work}")
+    # The clean-up takes the volumes away: begun once, there is nothing to bring home any more.
+    if run.step != "clean-up":
+        run = _bring_home(store, engine, run)
+    kept = _is_kept(run.notes)
     ending = dict(run.ending) or failed("agent", "the run was ended", 10, "")
     ending["hint"] = str(ending.get("hint", "")).replace("{run}", run.id)
     target = State(ending.pop("target"))
-    run = store.change(
-        run.id,
-        head=taken.head,
-        branch=taken.branch,  # "" where nothing was committed: then there is none
-        commits=taken.commits,
-        flagged_files=list(taken.flagged),
-        notes=list(dict.fromkeys(notes)),
-        box_session_id=run.box_session_id if home else "",
-    )
     begin(store, run, "clean-up")
     launch.remove_containers(engine, run)
     if not kept:
@@ -79,10 +66,54 @@ def harvest(store: Store, run: Run) -> None:
     )
 
 
-def _take_work(store: Store, engine: Engine, run: Run) -> harvesting.Harvested:
-    """The box's commits, through the quarantine, onto the run's branch."""
-    header = fetch_bundle(engine, run)
+def _bring_home(store: Store, engine: Engine, run: Run) -> Run:
+    """Work and conversation, out of the volumes; returns the run with what came recorded."""
+    begin(store, run, "bundle")
+    try:
+        taken = take_work(store, engine, run)
+    except HarvestRefused as error:
+        raise _with_place(store, run, error) from error
+    begin(store, run, "conversation")
+    home = _bring_conversation_home(engine, run)
+    # What an earlier harvest left behind was in the volume that this one has read.
+    notes = [*(x for x in run.notes if not _is_kept([x])), *taken.notes]
+    # Something did not come along: the volume is then its only copy, until `drop`.
+    if _is_kept(taken.notes):
+        notes.append(f"what was left behind is in the volume {launch.names_of(run).work}")
+    return store.change(
+        run.id,
+        head=taken.head,
+        branch=taken.branch,  # "" where nothing was committed: then there is none
+        commits=taken.commits,
+        flagged_files=list(taken.flagged),
+        notes=list(dict.fromkeys(notes)),
+        box_session_id=run.box_session_id if home else "",
+    )
+
+
+def _is_kept(notes: Sequence[str]) -> bool:
+    return any("left behind" in note for note in notes)
+
+
+def take_work(store: Store, engine: Engine, run: Run) -> harvesting.Harvested:
+    """The box's commits, through the quarantine, onto the run's branch.
+
+    Raises :class:`WorkGone` where the volume was removed and nothing had come out of it before.
+    """
     bundle = paths.run_dir(run.id) / "work.bundle"
+    if launch.names_of(run).work in {v.name for v in engine.volumes(f"plandock.run={run.id}")}:
+        header = fetch_bundle(engine, run)
+    else:
+        # Not asked for all the same: the engine would make an empty one.
+        run = store.change(run.id, staged=False)
+        came = harvesting.received(bundle) if bundle.is_file() else None
+        if came is None:
+            raise WorkGone(
+                f"somebody removed the volume {launch.names_of(run).work}, and the work in it",
+                hint=f"plandock resume {run.id} begins again",
+            )
+        header = came
+        header.notes.append("its volume was removed; this is what had come out of it before")
     with tempfile.TemporaryDirectory(dir=paths.run_dir(run.id), prefix="quarantine-") as room:
         return harvesting.import_bundle(
             Path(run.repo),

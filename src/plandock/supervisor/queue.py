@@ -32,15 +32,19 @@ def is_due(store: Store, run: Run) -> bool:
 
 
 def unwatched(store: Store) -> list[Run]:
-    """The runs that are due and have no living supervisor, oldest first."""
+    """The runs that are due and have no living supervisor, oldest first.
+
+    Among them those whose supervisor was killed after the very end: nobody was told of it.
+    """
     found = []
-    for run in reversed(store.list(unfinished=True)):
+    for run in (*store.ended_in_hand(), *reversed(store.list(unfinished=True))):
         if alive.is_same(run.supervisor_pid, run.supervisor_started):
             continue
         if _is_being_made(run):
             continue
         # Without its folder it cannot be driven: the plan is there, and the lock.
-        if is_due(store, run) and (paths.run_dir(run.id) / "plan.md").is_file():
+        due = run.state.final or is_due(store, run)
+        if due and (paths.run_dir(run.id) / "plan.md").is_file():
             found.append(run)
     return found
 

@@ -7,9 +7,6 @@ engines, too, and finds what runs that have ended left there, and runs that have
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,7 +20,7 @@ from plandock.errors import HarvestRefused, PlandockError
 from plandock.runs import alive, folder
 from plandock.runs.model import Run, State, utc_now
 from plandock.runs.store import Store
-from plandock.supervisor import adopting, queue
+from plandock.supervisor import adopting, held, queue
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,12 @@ class _Parts:
 
 
 def go_on(store: Store) -> list[Run]:
-    """Start a supervisor for each run that needs one and has none; returns those runs."""
+    """Start a supervisor for each run that needs one and has none; returns those runs.
+
+    One whose folder was removed gets a folder again, or its end.
+    """
+    for _ in _without_folder(store, dry_run=False):
+        pass
     return queue.wake(store)
 
 
@@ -71,7 +73,10 @@ def look(store: Store, *, dry_run: bool) -> list[Finding]:
         except PlandockError:
             continue  # not installed, or it does not answer: nothing is known of what it has
     for run in queue.unwatched(store):
-        found.append(Finding(run.id, str(run.state), "no supervisor is at work on it", "start one"))
+        what = "no supervisor is at work on it", "start one"
+        if run.state.final:
+            what = "its supervisor was killed at its very end", "tell the user of that end"
+        found.append(Finding(run.id, str(run.state), *what))
     if not dry_run:
         go_on(store)
     return found
@@ -103,7 +108,7 @@ def _without_folder(store: Store, dry_run: bool) -> Iterator[Finding]:
                 store.move(
                     run.id, run.state, State.FAILED, reason="lost", ended_at=utc_now(),
                     exit_code=10, message="the run's folder was removed, and its plan with it",
-                    hint="hand the plan off again",
+                    hint="hand the plan off again", supervisor_pid=0, supervisor_started="",
                 )  # fmt: skip
 
 
@@ -150,7 +155,7 @@ def _clear(engine: Engine, run: Run, parts: _Parts, dry_run: bool) -> Iterator[F
     count = len(parts.containers) + len(volumes)
     if not count:
         return
-    with _held(run) as free:
+    with held.alone(run.id) as free:
         if not free:
             return  # its supervisor is about to do this itself
         yield Finding(
@@ -177,20 +182,3 @@ def _is_home(run: Run) -> bool:
         if said.ok:
             return True
     return False
-
-
-@contextlib.contextmanager
-def _held(run: Run) -> Iterator[bool]:
-    """Whether nobody drives the run; nobody can, until the end of the block."""
-    try:
-        handle = os.open(paths.run_dir(run.id) / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError:
-        yield True  # without a folder there is no supervisor
-        return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield True
-    except BlockingIOError:
-        yield False
-    finally:
-        os.close(handle)

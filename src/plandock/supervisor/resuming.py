@@ -56,6 +56,7 @@ def _afresh(store: Store, run: Run, words: str) -> dict[str, Any]:
         "strikes": 0,
         "active_s": 0.0,
         "exit_code": 0,
+        "step": "",
         "say": words,
         "told": [],
     }

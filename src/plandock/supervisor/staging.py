@@ -22,7 +22,7 @@ from plandock.gateway import presets
 from plandock.runs.model import Run, State
 from plandock.runs.store import Store
 from plandock.settings.keys import Settings
-from plandock.supervisor import logins
+from plandock.supervisor import harvesting, logins
 from plandock.supervisor.freezing import frozen_conversation
 from plandock.supervisor.order import start_order
 from plandock.supervisor.steps import begin
@@ -70,12 +70,8 @@ def stage(store: Store, run: Run) -> None:
         ),
     )
     who = git.identity(Path(run.repo))
-    if run.staged and not _volumes_there(engine, run):
-        run = store.change(
-            run.id,
-            staged=False,
-            notes=[*run.notes, "the run's volumes were removed by somebody; it began again"],
-        )
+    if run.staged:
+        run = _with_volumes(store, engine, run)
     if not run.staged:
         run = _lay_out(store, engine, run, who)
     begin(store, run, "box")
@@ -103,10 +99,24 @@ def stage(store: Store, run: Run) -> None:
     )
 
 
-def _volumes_there(engine: Engine, run: Run) -> bool:
-    """Whether what an earlier box left is still in the engine; it would make empty ones anew."""
+def _with_volumes(store: Store, engine: Engine, run: Run) -> Run:
+    """The run as it is where somebody removed a volume of it: laid out anew, from what is left.
+
+    The engine would make empty ones, and nothing would be in them.
+    """
+    names = launch.names_of(run)
     there = {volume.name for volume in engine.volumes(f"plandock.run={run.id}")}
-    return {launch.names_of(run).work, launch.names_of(run).conversation} <= there
+    if {names.work, names.conversation} <= there:
+        return run
+    note = "its volumes were removed by somebody; it began again"
+    changes: dict[str, Any] = {}
+    if names.work in there:
+        # What was done so far is on the branch before anything is laid out over it.
+        taken = harvesting.take_work(store, engine, run)
+        note = "its conversation was removed by somebody; it began again on what it had done"
+        changes = {"head": taken.head, "commits": taken.commits, "tip": taken.head or run.tip}
+        changes |= {"branch": taken.branch or run.branch, "flagged_files": list(taken.flagged)}
+    return store.change(run.id, staged=False, notes=[*run.notes, note], **changes)
 
 
 def _lay_out(store: Store, engine: Engine, run: Run, who: tuple[str, str]) -> Run:

@@ -78,7 +78,8 @@ def judge(
         reason = "max_turns" if result["subtype"] == "error_max_turns" else "budget"
         return Verdict("end", stopped(reason, progress.closing_words or f"{reason} was reached"))
     if progress.succeeded:
-        return Verdict("end", {"target": str(State.DONE), "reason": "", "exit_code": 0})
+        well = {"reason": "", "exit_code": 0, "message": "", "hint": ""}
+        return Verdict("end", {"target": str(State.DONE), **well})
     status = result.get("api_error_status")
     if progress.limited or status == 429:
         return _usage_limit(run, progress, now, jitter)

@@ -1,0 +1,148 @@
+"""What somebody removes under a run by hand costs as little as can be, and never the run's end."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from plandock import paths
+from plandock.cli import standing
+from plandock.engines.protocol import Volume
+from plandock.runs.model import Run, RunId, State
+from plandock.runs.store import Store
+from plandock.supervisor import drive, harvesting, recover, staging
+from plandock.supervisor.verdict import stopped
+
+HEAD = "1" * 40
+DONE = {"target": "done", "reason": "", "exit_code": 0}
+
+
+class Engine:
+    """An engine with some volumes, in which nothing may be started."""
+
+    name = "docker"
+
+    def __init__(self, *roles: str) -> None:
+        self.there = [f"plandock-r222-{role}" for role in roles]
+        self.removed: list[str] = []
+
+    def volumes(self, _: str) -> list[Volume]:
+        """What is left of the run's volumes."""
+        return [Volume(name, {"plandock.run": "r222"}) for name in self.there]
+
+    def containers(self, _: str) -> list[Any]:
+        """No container is left."""
+        return []
+
+    def remove(self, name: str) -> None:
+        """One that is not there is fine."""
+
+    def remove_volume(self, name: str) -> None:
+        """Keep in mind that it was removed."""
+        self.removed.append(name)
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A recorded run in a state, with its folder, and an engine that has these volumes."""
+    opened: list[Store] = []
+
+    def make(state: State, *roles: str, **fields: Any) -> Any:
+        paths.run_dir("r222").mkdir(parents=True)
+        (paths.run_dir("r222") / "plan.md").write_text("# Plan\n")
+        run = Run(
+            id=RunId("r222"), state=state, repo=str(tmp_path), handoff_key="k", engine="docker",
+            snapshot="0" * 40, staged=True, **fields,
+        )  # fmt: skip
+        opened.append(Store())
+        engine = Engine(*roles)
+        for module in (harvesting, staging):
+            monkeypatch.setattr(module.detect, "choose", lambda _: engine)
+        store = opened[0]
+        return SimpleNamespace(
+            engine=engine, store=store, run=store.add(run, name_branch=lambda _: "feature/auto")[0]
+        )
+
+    yield make
+    for store in opened:
+        store.close()
+
+
+def test_a_harvest_killed_while_it_cleaned_up_only_cleans_up(made: Any) -> None:
+    """The volumes may be gone by then; branch, commits and conversation are recorded already."""
+    it = made(
+        State.HARVESTING, step="clean-up", ending=DONE, head=HEAD, commits=3, box_session_id="b"
+    )
+    harvesting.harvest(it.store, it.run)
+    run = it.store.get("r222")
+    assert (run.state, run.head, run.commits, run.box_session_id) == (State.DONE, HEAD, 3, "b")
+    assert "plandock-r222-work" in it.engine.removed
+
+
+def test_a_harvest_without_its_volume_ends_in_one_sentence(made: Any) -> None:
+    """No empty volume is made in its place, and it is not tried again for ever."""
+    it = made(State.HARVESTING, "conversation", ending=DONE)
+    with pytest.raises(harvesting.WorkGone) as raised:
+        harvesting.harvest(it.store, it.run)
+    drive._mishap(it.store, it.store.get("r222"), raised.value)
+    run = it.store.get("r222")
+    assert (run.state, run.reason, run.exit_code) == (State.FAILED, "lost", 10)
+    assert "somebody removed the volume plandock-r222-work" in run.message
+    assert run.hint == "plandock resume r222 begins again"
+    assert not run.staged
+
+
+def test_work_is_brought_home_before_a_box_without_its_conversation_begins_again(
+    made: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is laid out over the volume of work would end it."""
+    it = made(State.STAGING, "work", "link")
+    taken = SimpleNamespace(head=HEAD, commits=2, branch="feature/auto", flagged=[])
+    monkeypatch.setattr(harvesting, "take_work", lambda *_: taken)
+    run = staging._with_volumes(it.store, it.engine, it.run)
+    assert (run.head, run.tip, run.commits, run.staged) == (HEAD, HEAD, 2, False)
+
+
+@pytest.mark.parametrize("roles", [("work", "conversation"), ("conversation",), ()])
+def test_nothing_is_brought_home_where_all_or_nothing_is_there(
+    made: Any, monkeypatch: pytest.MonkeyPatch, roles: tuple[str, ...]
+) -> None:
+    """The control: whole volumes are gone on with, lost work cannot be had."""
+    it = made(State.STAGING, *roles)
+    monkeypatch.setattr(harvesting, "take_work", lambda *_: pytest.fail("there is nothing to take"))
+    assert staging._with_volumes(it.store, it.engine, it.run).staged is ("work" in roles)
+
+
+def test_a_run_whose_folder_was_removed_gets_one_again_or_its_end(made: Any) -> None:
+    """Also from the cheap part that goes before every command."""
+    it = made(State.RUNNING)
+    shutil.rmtree(paths.run_dir("r222"))
+    it.store.change("r222", staged=False)
+    assert recover.go_on(it.store) == []
+    run = it.store.get("r222")
+    assert (run.state, run.reason) == (State.FAILED, "lost")
+
+
+def test_who_waits_for_a_run_sees_to_it_that_somebody_drives_it(
+    made: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`wait` may be the only command for hours, and the supervisor be killed during it."""
+    it = made(State.RUNNING)
+    monkeypatch.setattr(standing, "_NUDGE_S", 0.0)
+    monkeypatch.setattr(
+        recover,
+        "go_on",
+        lambda store: (
+            store.move("r222", State.RUNNING, State.HARVESTING)
+            or store.move("r222", State.HARVESTING, State.STOPPED, **_fields())
+        ),
+    )
+    assert standing.follow(it.store, "r222", timeout_s=20.0).state is State.STOPPED
+
+
+def _fields() -> dict[str, Any]:
+    return {k: v for k, v in stopped("stopped").items() if k != "target"}
