@@ -112,9 +112,14 @@ def test_more_connections_than_allowed_are_refused_at_once(
             await loop.sock_recv(client, 1)
 
         server.listen(place, answer)
+        server.listen(f"{place}-2", answer)
         held = [await asyncio.open_unix_connection(place) for _ in range(2)]
         for reader, _ in held:
             assert await reader.read(2) == b"in"
+        # The places of another socket are its own: a full proxy does not shut the API out.
+        elsewhere = await asyncio.open_unix_connection(f"{place}-2")
+        assert await elsewhere[0].read(2) == b"in"
+        elsewhere[1].close()
         reader, writer = await asyncio.open_unix_connection(place)
         third = await reader.read()
         writer.close()

@@ -15,6 +15,10 @@ from collections.abc import Callable
 
 PROXY_PORT = 3128
 UPSTREAM_PORT = 3129
+# At each port, two threads each: what an agent opens at the one must not cost it the other, nor
+# the steward its threads (the limit of processes counts them).  More than the gateway takes, so
+# that it is the gateway that says so.
+MOST_CONNECTIONS = 320
 
 
 class Relay:
@@ -31,16 +35,40 @@ class Relay:
         threading.Thread(target=self._accept, args=(listener, place), daemon=True).start()
 
     def _accept(self, listener: socket.socket, place: str) -> None:
+        free = threading.BoundedSemaphore(MOST_CONNECTIONS)
+
+        def serve(client: socket.socket) -> None:
+            try:
+                with client:
+                    self._serve(client, place)
+            except RuntimeError:  # no thread is to be had for the way back
+                pass
+            finally:
+                free.release()
+
         while True:
-            client, _ = listener.accept()
-            threading.Thread(target=self._serve, args=(client, place), daemon=True).start()
+            try:
+                client, _ = listener.accept()
+            except OSError:  # out of descriptors: some are closed sooner or later
+                time.sleep(0.1)
+                continue
+            if not free.acquire(blocking=False):
+                client.close()
+                continue
+            try:
+                threading.Thread(target=serve, args=(client,), daemon=True).start()
+            except RuntimeError:
+                client.close()
+                free.release()
 
     def _serve(self, client: socket.socket, place: str) -> None:
-        outward = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as outward:
+            self._join(client, outward, place)
+
+    def _join(self, client: socket.socket, outward: socket.socket, place: str) -> None:
         try:
             outward.connect(place)
         except OSError:
-            client.close()
             return
         back = threading.Thread(
             target=_carry, args=(outward, client, None, self._came), daemon=True
@@ -48,8 +76,6 @@ class Relay:
         back.start()
         _carry(client, outward, self.gate, None)
         back.join()
-        client.close()
-        outward.close()
 
     def _came(self) -> None:
         self.moved = time.monotonic()

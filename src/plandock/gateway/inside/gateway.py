@@ -39,12 +39,15 @@ Answer = Callable[[socket.socket], Awaitable[None]]
 
 
 class Server:
-    """Accepts clients at Unix sockets, up to a number; more are told so at once."""
+    """Accepts clients at Unix sockets, up to a number at each; more are told so at once.
+
+    At each: who keeps the proxy's places busy does not shut the way to the API.
+    """
 
     def __init__(self, report: Report, most: int = MOST_CONNECTIONS) -> None:
         self._report = report
         self._most = most
-        self._serving: set[asyncio.Task[None]] = set()
+        self._serving: list[set[asyncio.Task[None]]] = []
         self._refusing: set[asyncio.Task[None]] = set()
         self._ways: list[tuple[socket.socket, asyncio.Task[None]]] = []
 
@@ -60,7 +63,7 @@ class Server:
 
     async def close(self) -> None:
         """Take no more clients, and end those that are there."""
-        ending = [way for _, way in self._ways] + list(self._serving | self._refusing)
+        ending = [way for _, way in self._ways] + list(self._refusing.union(*self._serving))
         for task in ending:
             task.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
@@ -69,6 +72,8 @@ class Server:
 
     async def _accept(self, listener: socket.socket, answer: Answer) -> None:
         loop = asyncio.get_running_loop()
+        serving: set[asyncio.Task[None]] = set()
+        self._serving.append(serving)
         while True:
             try:
                 client, _ = await loop.sock_accept(listener)
@@ -76,8 +81,8 @@ class Server:
                 await asyncio.sleep(0.1)
                 continue
             client.setblocking(False)
-            if len(self._serving) < self._most:
-                self._start(client, answer(client), self._serving)
+            if len(serving) < self._most:
+                self._start(client, answer(client), serving)
                 continue
             self._report.say("refused", target="", why="too many connections")
             if len(self._refusing) < _MOST_REFUSALS:

@@ -1,0 +1,95 @@
+"""The relay in the box: what an agent opens at one port costs it nothing at the other."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from plandock.box.inside import relay
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[str]:
+    """A Unix socket whose server answers each line with the same line."""
+    where = str(tmp_path / "gateway.sock")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(where)
+    listener.listen(128)
+
+    def echo(client: socket.socket) -> None:
+        with client:
+            while data := client.recv(100):
+                client.sendall(data)
+
+    def accept() -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=echo, args=(client,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    yield where
+    listener.close()
+
+
+def a_port() -> int:
+    """A port that is free now."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        number: int = free.getsockname()[1]
+        return number
+
+
+def answered(port: int) -> bool:
+    """Whether a line comes back through the relay."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), 30) as client:
+            client.settimeout(30)
+            client.sendall(b"hello\n")
+            return client.recv(100) == b"hello\n"
+    except OSError:
+        return False
+
+
+def test_a_flood_at_one_port_leaves_the_other_open(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One connection more than are taken is closed at once, and there is room again afterwards."""
+    monkeypatch.setattr(relay, "MOST_CONNECTIONS", 5)
+    one, other = a_port(), a_port()
+    both = relay.Relay()
+    both.listen(one, place)
+    both.listen(other, place)
+    held = [socket.create_connection(("127.0.0.1", one), 30) for _ in range(5)]
+    for client in held:
+        client.settimeout(30)
+        client.sendall(b"x\n")
+        assert client.recv(10) == b"x\n"
+    assert not answered(one)
+    assert answered(other)
+    for client in held:
+        client.close()
+    assert any(answered(one) for _ in range(100))
+
+
+def test_the_relay_outlives_a_box_without_room_for_a_thread(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent that uses up the limit of processes loses one connection, not the way out."""
+    port = a_port()
+    relay.Relay().listen(port, place)
+    assert answered(port)
+    start = threading.Thread.start
+
+    def no_room(thread: threading.Thread) -> None:
+        monkeypatch.setattr(threading.Thread, "start", start)
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", no_room)
+    assert not answered(port)
+    assert answered(port)
