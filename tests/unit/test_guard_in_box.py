@@ -28,14 +28,17 @@ LOGIN = {"loggedIn": True, "authMethod": "claude.ai", "apiProvider": "firstParty
 @pytest.fixture
 def steward(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """The steward's module, loaded by its path."""
-    monkeypatch.setattr(sys, "path", [*sys.path])
+    # In the image one folder holds what runs in any container.
+    workspace = INSIDE.parents[1] / "workspace" / "inside"
+    monkeypatch.setattr(sys, "path", [*sys.path, str(workspace)])
     spec = importlib.util.spec_from_file_location("steward_of_the_box", INSIDE / "steward.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     yield module
-    sys.modules.pop("relay", None)
+    for name in ("relay", "harvest", "leftovers"):
+        sys.modules.pop(name, None)
 
 
 @pytest.mark.parametrize(
