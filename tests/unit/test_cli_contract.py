@@ -355,6 +355,26 @@ def test_merge_of_nothing_is_an_expected_failure(plandock, add):
     assert plandock("merge", "r222").returncode == 1
 
 
+@pytest.mark.parametrize("command", ["diff", "merge", "apply"])
+def test_work_that_is_not_there_any_more_is_an_expected_failure(
+    command, plandock, repo, add_with_work
+):
+    """One line and one hint that names the copy, be the commits gone or the whole repository."""
+    run = add_with_work("r7k2", {"new.py": "x = 1\n"})
+    with Store() as store:
+        store.change(run.id, head="1" * 40)
+    gone = plandock(command, "r7k2")
+    assert (gone.returncode, gone.stdout) == (1, "")
+    assert "commits of r7k2 are not in" in gone.stderr
+    assert "work.bundle" in gone.stderr
+    with Store() as store:
+        store.change(run.id, repo=str(repo.root / "moved"))
+    gone = plandock(command, "r7k2")
+    assert gone.returncode == 1
+    assert "is not at" in gone.stderr
+    assert "work.bundle" in gone.stderr
+
+
 def test_drop_forgets_the_run_and_leaves_the_branch(plandock, repo, add_with_work):
     """Folder, record and hidden refs go; the branch stays."""
     run = add_with_work("r222", {"bonjour.txt": "salut\n"})

@@ -42,9 +42,10 @@ def confirm(question: str, *, otherwise: str, hint: str) -> None:
     try:
         if click.confirm(question, err=True):
             return
-    except click.Abort:
-        if sys.stdin.isatty():
-            raise  # Ctrl-C
+    except click.Abort as error:
+        # The end of the input, Ctrl-D too, is no answer; Ctrl-C ends the command.
+        if sys.stdin.isatty() and not isinstance(error.__context__, EOFError):
+            raise
     raise PlandockError(otherwise, hint=hint)
 
 

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import click
 
-from plandock import git, proc
+from plandock import git, paths, proc
 from plandock.cli.common import confirm, run_argument
 from plandock.errors import PlandockError
 from plandock.printable import one_line, printable
 from plandock.runs.model import Run
 from plandock.runs.store import Store
 from plandock.workspace import taking as work
+from plandock.workspace.bundle import HEAD_REF
 
 
 def _with_commits(run_name: str) -> Run:
@@ -23,7 +24,22 @@ def _with_commits(run_name: str) -> Run:
         raise PlandockError(
             f"{run.id} has no commits ({run.state})", hint=f"plandock show {run.id}"
         )
+    if not Path(run.repo).is_dir():
+        raise PlandockError(
+            f"the repository of {run.id} is not at {one_line(run.repo)} any more",
+            hint=f"move it back; a copy of the work is {_copy_of(run)}",
+        )
+    words = ("cat-file", "-e", f"{run.head}^{{commit}}")
+    if not git.git(run.repo, *words, check=False).ok:
+        raise PlandockError(
+            f"the commits of {run.id} are not in {one_line(run.repo)} any more",
+            hint=f"a copy is {_copy_of(run)}; bring it back with: git fetch FILE {HEAD_REF}",
+        )
     return run
+
+
+def _copy_of(run: Run) -> str:
+    return one_line(str(paths.run_dir(run.id) / "work.bundle"))
 
 
 @click.command()
