@@ -47,11 +47,7 @@ def test_every_attack_on_a_box_fails_and_nothing_is_left(
     before = left(engine)
     done = make_laptop(cli, engine).plandock("doctor", "--isolation", "--json", check=False)
     found = {x["check"]: x for x in json.loads(done.stdout)}
-    weaker = {name: x["detail"] for name, x in found.items() if x["ok"] is not True}
-    if engine == "podman":
-        # Its default filter lets them through; said as a warning, and in docs/security.md.
-        weaker.pop("user-namespaces", None)
-    assert weaker == {}
+    assert {name: x["detail"] for name, x in found.items() if x["ok"] is not True} == {}
     assert done.returncode == 0
     assert len(found) > 30
     assert {"gateway", "way-out", "process-limit", "memory-limit", "tmpfs-limit"} <= set(found)

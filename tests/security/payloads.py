@@ -34,3 +34,9 @@ def python(program: str) -> str:
     """A shell command that runs a Python program, whatever characters it holds."""
     packed = base64.b64encode(program.encode()).decode()
     return f"python3 -c \"$(printf %s '{packed}' | base64 -d)\""
+
+
+def shell(script: str) -> str:
+    """A shell command that runs a script of bash, whatever characters it holds."""
+    packed = base64.b64encode(script.encode()).decode()
+    return f"bash -c \"$(printf %s '{packed}' | base64 -d)\""

@@ -78,6 +78,8 @@ def _isolation(spec: ContainerSpec, dialect: Dialect) -> list[str]:
         words += ["--cap-add", plain_name("capability", capability)]
     if spec.no_new_privileges:
         words += ["--security-opt", "no-new-privileges"]
+    if dialect.seccomp:
+        words += ["--security-opt", f"seccomp={_text('path', dialect.seccomp)}"]
     if dialect.selinux:
         # Containers that share a volume and a socket in it need one level; with the engine's
         # random categories the box could not connect to its gateway.

@@ -7,12 +7,13 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
 from plandock import paths, proc
-from plandock.engines import arguments, building, reading
+from plandock.engines import arguments, building, filtering, reading
 from plandock.engines import dialect as dialect_module
 from plandock.engines.dialect import Dialect, EngineName, LocalHost
 from plandock.engines.protocol import ContainerSpec, ContextFile, EngineDown, NotThere, Progress
@@ -77,7 +78,8 @@ class Caller:
         """How this engine on this host is to be spoken to."""
         answer = reading.parse_object(self._call(["info", "--format", "{{json .}}"]).text)
         if self._name == "podman":
-            return dialect_module.podman_dialect(answer, self._local_host())
+            spoken = dialect_module.podman_dialect(answer, self._local_host())
+            return replace(spoken, seccomp=filtering.narrowed_file(answer, self._place()))
         if answer.get("ServerErrors"):
             raise EngineDown(f"docker: {answer['ServerErrors'][0]}")
         return dialect_module.docker_dialect(

@@ -24,7 +24,7 @@ class Dialect:
     very process, the limits that it cannot raise.  ``ceilings``: the most that it can give of a
     limit that is asked for.  ``processors``: how many it has; Docker refuses a limit above that.
     ``blank_proxies``: the client would put its own proxy settings, passwords included, into every
-    container.
+    container.  ``seccomp``: a file with a filter of system calls in the place of the engine's own.
     """
 
     engine: EngineName
@@ -42,6 +42,7 @@ class Dialect:
     processors: int | None = None
     blank_proxies: bool = False
     runtimes: tuple[str, ...] | None = None
+    seccomp: str = ""
 
     def notes(self) -> tuple[str, ...]:
         """One line for each limit that this host cannot enforce."""
