@@ -178,11 +178,12 @@ def test_what_the_host_would_refuse_is_left_behind_with_a_word(world, box):
     box.write("new\nline")
     box.write("large", b"\0" * 3000)
     box.write("good")
+    box.write("/".join(["deep"] * 300))
     (box.root / "inner").symlink_to("dir/b.txt")
     answer = box.harvest(max_blob_bytes=2000)
     found = take(world, box, answer)
     assert set(world.tree(BRANCH)) == {"a.txt", "dir/b.txt", "dir/c.txt", "good", "inner"}
-    assert len(found.notes) == 5
+    assert len(found.notes) == 6
     assert all(x.isprintable() for x in found.notes)
 
 

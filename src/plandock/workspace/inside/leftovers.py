@@ -35,6 +35,7 @@ OPTIONS = (
 BULK_FILES = 500
 BULK_FOLDERS = {"node_modules", "__pycache__", "bower_components"}
 MOST_LEFTOVERS = 50_000
+MOST_FOLDERS = 200  # in each other; the host refuses more than 256
 
 
 class Failed(Exception):
@@ -229,6 +230,8 @@ def refused(order: Order, path: str) -> str:
     """
     if re.search(r"[\x00-\x1f\x7f-\x9f\\]", path):
         return "file names with control characters or backslashes were left behind"
+    if path.count("/") >= MOST_FOLDERS:
+        return f"folders over {MOST_FOLDERS} deep were left behind"
     full = os.path.join(order.workspace, path)
     try:
         if os.path.islink(full):
