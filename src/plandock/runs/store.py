@@ -263,6 +263,15 @@ class Store:
             self._save(run)
         return run
 
+    def hand_to(self, run_id: str, pid: int, started: str) -> None:
+        """Record a supervisor that was just started, where none is recorded: until it says so
+        itself, everybody who looks would start one more."""
+        with self._db.write():
+            run = self.get(run_id)
+            if started and not run.supervisor_pid:
+                run.supervisor_pid, run.supervisor_started = pid, started
+                self._save(run)
+
     def put_down(self, run_id: str, pid: int, started: str) -> Run:
         """Record that this supervisor drives the run no more, unless another has taken it up."""
         with self._db.write():

@@ -17,8 +17,9 @@ from plandock.runs.starting import start_supervisor
 from plandock.runs.store import Store
 from plandock.supervisor.steps import say
 
-# A hand-off that is being made records the run first and starts its supervisor then (seconds).
-_BEING_MADE_S = 3.0
+# A hand-off that is being made records the run first and starts its supervisor then, which takes
+# a while to say so where twenty are made at once (seconds).
+_BEING_MADE_S = 10.0
 
 
 def is_due(store: Store, run: Run) -> bool:
@@ -55,13 +56,18 @@ def wake(store: Store) -> list[Run]:
     started = []
     for run in unwatched(store):
         try:
-            start_supervisor(
-                run.id, os.environ, billing=str(run.settings.get("billing", "subscription"))
-            )
+            start(store, run)
             started.append(run)
         except (OSError, PlandockError) as error:
             say(f"no supervisor could be started for {run.id}: {error}")
     return started
+
+
+def start(store: Store, run: Run) -> None:
+    """Start a supervisor for a run.  Raises :class:`OSError` or :class:`PlandockError`."""
+    billing = str(run.settings.get("billing", "subscription"))
+    pid = start_supervisor(run.id, os.environ, billing=billing)
+    store.hand_to(run.id, pid, alive.started(pid))
 
 
 def _is_being_made(run: Run) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 from plandock import git, paths
 from plandock.errors import PlandockError
 from plandock.runs.model import Run, State
-from plandock.runs.starting import start_supervisor
 from plandock.runs.store import Store
 from plandock.settings.keys import Settings
 from plandock.supervisor import queue
@@ -36,7 +34,7 @@ def resume(store: Store, run: Run, words: str = "") -> tuple[Run, str]:
     moved = store.move(run.id, run.state, State.QUEUED, **_afresh(store, run, words))
     if moved is None:
         return store.get(run.id), f"{run.id} is going already"
-    start_supervisor(run.id, os.environ, billing=str(run.settings.get("billing", "subscription")))
+    queue.start(store, moved)
     return moved, f"{run.id} goes on → branch {moved.branch}"
 
 
