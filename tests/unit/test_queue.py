@@ -126,3 +126,25 @@ def test_a_long_queue_is_read_once_and_not_once_for_each_run_in_it(
     monkeypatch.setattr(Run, "from_record", classmethod(counted))
     assert [run.id for run in queue.unwatched(store)] == ["r001", "r002"]
     assert len(read) == 60
+
+
+def test_a_supervisor_that_is_on_its_way_is_not_started_twice(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who starts it records it; one that was killed stays recorded, so that its heir knows."""
+    children = [subprocess.Popen(["sleep", "60"]) for _ in range(2)]
+    given = iter(children)
+    monkeypatch.setattr(queue, "start_supervisor", lambda *_, **__: next(given).pid)
+    add(store, "r1", snapshot="0" * 40)
+    try:
+        assert [run.id for run in queue.wake(store)] == ["r1"]
+        assert queue.wake(store) == []
+        assert store.get("r1").supervisor_pid == children[0].pid
+        children[0].kill()
+        children[0].wait()
+        assert [run.id for run in queue.wake(store)] == ["r1"]
+        assert store.get("r1").supervisor_pid == children[0].pid
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
