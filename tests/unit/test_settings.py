@@ -173,10 +173,25 @@ def test_a_repositorys_env_block_is_not_the_users_word(
     (repo / ".claude").mkdir()
     name, value = variable
     (repo / ".claude" / file).write_text(json.dumps({"env": {name: value}}))
-    found = load(repo=repo, environ={name: value})
+    found = load(repo=repo, environ={name: value, "CLAUDECODE": "1"})
     assert [r.key for r in found.refused] == [name.removeprefix("PLANDOCK_").lower()]
     assert (found.egress, found.billing) == ((), "subscription")
     assert found.refused[0].where == f"{repo / '.claude' / file} (env)"
+
+
+def test_naming_a_variable_does_not_void_the_users_own(repo: Path, config: Path) -> None:
+    """In the user's shell nothing is laid over: a repository could else unseal a sealed run."""
+    (repo / ".claude").mkdir()
+    settings = repo / ".claude/settings.json"
+    settings.write_text(json.dumps({"env": {"PLANDOCK_CREDENTIALS": "host"}}))
+    env = {"PLANDOCK_CREDENTIALS": "sealed"}
+    assert load(repo=repo, environ=env).credentials == "sealed"
+    assert load(repo=repo, environ={**env, "CLAUDE_PROJECT_DIR": "/x"}).credentials == "auto"
+    # One that could hide Claude Code's own marks, or that cannot be read, is not believed.
+    settings.write_text(json.dumps({"env": {"PLANDOCK_CREDENTIALS": "host", "CLAUDECODE": ""}}))
+    assert load(repo=repo, environ=env).credentials == "auto"
+    settings.write_text("{")
+    assert load(repo=repo, environ=env).credentials == "auto"
 
 
 def test_variables_for_repair_count_from_the_user_alone(repo: Path, tmp_path: Path) -> None:
@@ -313,7 +328,8 @@ def test_a_misspelt_variable_is_an_error(name: str, repo: Path, config: Path) ->
     (repo / ".claude").mkdir()
     block = {"env": {f"PLANDOCK_{name}": "sealed"}}
     (repo / ".claude/settings.json").write_text(json.dumps(block))
-    assert load(repo=repo, environ=block["env"]) == load(repo=repo, environ={})
+    within = {**block["env"], "CLAUDECODE": "1"}
+    assert load(repo=repo, environ=within) == load(repo=repo, environ={})
 
 
 def _big(path: Path) -> None:

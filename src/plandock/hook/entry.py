@@ -63,6 +63,8 @@ def _frozen_words(words: list[str]) -> dict[str, str]:
 
 
 def _act(event: Event, frozen: Mapping[str, str] | None = None) -> int:
+    # Claude Code's mark, whatever version this is: here its project's variables were laid over.
+    os.environ.setdefault("CLAUDE_PROJECT_DIR", event.cwd)
     recorded = _recorded(event)
     if event.name == "PostToolUse" or (recorded.latch or {}).get("kind") in _UNDECIDED:
         _take_back(event, frozen or {})

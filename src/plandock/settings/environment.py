@@ -17,6 +17,9 @@ PREFIX = "PLANDOCK_"
 # No settings, and somebody else's business.
 _OTHERS = ("PLANDOCK_TEST_", "PLANDOCK_SETUP_")
 
+# What Claude Code puts into the environment of what it starts.
+_CLAUDES = ("CLAUDECODE", "CLAUDE_PROJECT_DIR", "CLAUDE_CODE_ENTRYPOINT", "CLAUDE_PID")
+
 _STAND_IN = re.compile(r"http://(127\.0\.0\.1|localhost|\[::1\]):([0-9]{1,5})/?")
 
 
@@ -46,6 +49,9 @@ def from_repository(environ: Mapping[str, str], repo: Path | None) -> dict[str, 
 
     Looks from ``repo`` and from ``$CLAUDE_PROJECT_DIR`` up to the repository's top.  A file that
     cannot be read whole may name any of them: then all count as the repository's.
+
+    None where Claude Code has not started this process: in the user's own shell nothing was laid
+    over, and a repository that names a variable must not make the user's value of it void.
     """
     ours = {name: value for name, value in environ.items() if name.startswith(PREFIX)}
     place = environ.get("CLAUDE_PROJECT_DIR", "")
@@ -53,7 +59,12 @@ def from_repository(environ: Mapping[str, str], repo: Path | None) -> dict[str, 
         return {}
     from plandock.settings import project
 
-    named = project.read(project.folders_of(repo or place, environ)).names(ours)
+    files = project.read(project.folders_of(repo or place, environ))
+    named = files.names(environ)
+    # A block that names one of Claude Code's own could hide that it is there.
+    hidden = bool(files.unreadable) or any(name in named for name in _CLAUDES)
+    if not hidden and not any(name in environ for name in _CLAUDES):
+        return {}
     return {name: path for name, path in named.items() if name in ours}
 
 
