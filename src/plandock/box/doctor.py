@@ -24,7 +24,7 @@ from plandock.settings.keys import Settings
 # Small, so that reaching its limits costs this machine little.
 MEMORY = 512 << 20
 PROCESSES = 256
-PATIENCE_S = 180.0
+PATIENCE_S = 900.0  # above what all attempts together may take on a slow machine
 _LONGEST = 1 << 16
 
 
@@ -90,7 +90,7 @@ def _probed(engine: Engine, run: Run, image: str, settings: Settings) -> Iterato
     box = launch.box_spec(run, image, settings)
     wish = json.dumps(expectations_of(box, engine)).encode()
     ready = ("test", "-S", f"{launch.LINK}/proxy.sock", "-a", "-p", "/run/plandock/control")
-    end = time.monotonic() + 20.0
+    end = time.monotonic() + 60.0
     while not _answers(engine, box.name, ready):
         state = engine.inspect(box.name)
         if state is None or not state.running:
