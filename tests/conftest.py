@@ -16,7 +16,7 @@ from plandock.engines import detect
 from plandock.settings.keys import Settings
 from tests.support import machine
 from tests.support.boxes import Box
-from tests.support.repository import Repository, make_repository, write_git_config
+from tests.support.repository import Repository, make_repository
 from tests.support.tmux import Tmux
 
 machine.load_setup()
@@ -87,20 +87,8 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 @pytest.fixture(autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A throwaway HOME; nothing in the environment names a model, a key, a login or a repo."""
-    for name in machine.to_drop(os.environ):
-        monkeypatch.delenv(name)
     made = tmp_path_factory.mktemp("home")
-    monkeypatch.setenv("HOME", str(made))
-    for name, folder in (
-        ("XDG_CONFIG_HOME", ".config"),
-        ("XDG_STATE_HOME", ".local/state"),
-        ("XDG_DATA_HOME", ".local/share"),
-        ("XDG_CACHE_HOME", ".cache"),
-    ):
-        monkeypatch.setenv(name, str(made / folder))
-    # /etc/gitconfig may hold anything; the identity is that of the throwaway home.
-    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(write_git_config(made)))
+    machine.move_in(made, monkeypatch)
     return made
 
 

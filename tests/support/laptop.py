@@ -63,18 +63,20 @@ class Laptop:
             **(env or {}),
         }
 
-    def log_in(self, *, expires_in_s: float = 8 * 3600.0) -> None:
-        """A made-up Max login, with a refresh token that must never leave."""
+    def log_in(self, *, token: str = ACCESS, expires_in_s: float = 8 * 3600.0) -> None:
+        """A made-up Max login, with a refresh token that must never leave; in place of any other
+        at once, as the CLI renews it."""
         login = {
-            "accessToken": ACCESS,
+            "accessToken": token,
             "refreshToken": REFRESH,
             "expiresAt": int((time.time() + expires_in_s) * 1000),
             "scopes": ["user:inference", "user:profile"],
             "subscriptionType": "max",
         }
-        file = self.config / ".credentials.json"
+        file = self.config / ".credentials.new"
         file.write_text(json.dumps({"claudeAiOauth": login}))
         file.chmod(0o600)
+        file.replace(self.config / ".credentials.json")
 
     def trust(self, **extra: object) -> None:
         """The CLI's own state: onboarding done, the repository trusted."""
@@ -88,13 +90,18 @@ class Laptop:
         (self.home / ".claude.json").write_text(json.dumps(state))
 
     def plandock(
-        self, *words: str, check: bool = True, stdin: str = "", timeout_s: float = 600.0
+        self,
+        *words: str,
+        check: bool = True,
+        stdin: str = "",
+        timeout_s: float = 600.0,
+        env: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run the product as the user would, in the repository."""
+        """Run the product as the user would, in the repository; ``env`` for this once."""
         done = subprocess.run(
             [sys.executable, "-m", "plandock", *words],
             cwd=self.repo.root,
-            env=self.env,
+            env={**self.env, **(env or {})},
             input=stdin,
             capture_output=True,
             text=True,
@@ -170,6 +177,10 @@ class Laptop:
             if run["state"] not in ("done", "failed", "stopped"):
                 self.plandock("stop", run["id"], check=False)
             self.plandock("drop", run["id"], "--yes", check=False)
+        self.remove_mirror()
+
+    def remove_mirror(self) -> None:
+        """Remove the volume with this repository's objects."""
         digest = hashlib.sha256(os.fsencode(str(self.repo.root))).hexdigest()[:16]
         subprocess.run(
             [self.engine, "volume", "rm", "-f", f"plandock-mirror-{digest}"],

@@ -6,6 +6,12 @@ import os
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.support.repository import write_git_config
+
+if TYPE_CHECKING:
+    import pytest
 
 CLONE = Path(__file__).resolve().parents[2]
 ENGINES = ("docker", "podman")
@@ -44,6 +50,23 @@ def to_drop(names: Iterable[str]) -> list[str]:
         if name.startswith(DROPPED_PREFIXES) or name.endswith(DROPPED_SUFFIXES)
         if not name.startswith(KEPT_PREFIXES)
     ]
+
+
+def move_in(home: Path, patch: pytest.MonkeyPatch) -> None:
+    """A throwaway HOME; nothing in the environment names a model, a key, a login or a repo."""
+    for name in to_drop(os.environ):
+        patch.delenv(name)
+    patch.setenv("HOME", str(home))
+    for name, folder in (
+        ("XDG_CONFIG_HOME", ".config"),
+        ("XDG_STATE_HOME", ".local/state"),
+        ("XDG_DATA_HOME", ".local/share"),
+        ("XDG_CACHE_HOME", ".cache"),
+    ):
+        patch.setenv(name, str(home / folder))
+    # /etc/gitconfig may hold anything; the identity is that of the throwaway home.
+    patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    patch.setenv("GIT_CONFIG_GLOBAL", str(write_git_config(home)))
 
 
 def in_ci() -> bool:
