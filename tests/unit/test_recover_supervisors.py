@@ -97,3 +97,20 @@ def test_a_supervisor_whose_state_folder_was_taken_away_leaves(monkeypatch, caps
     assert drive.drive("r222") == 0
     assert "has been taken away" in capsys.readouterr().out
     assert not paths.state_dir().exists()
+
+
+def test_a_run_that_stays_where_it_is_fills_no_log(monkeypatch, capsys):
+    """It may stand in the queue for hours, looked at several times a second."""
+    add()
+    looks = []
+
+    def work(store: Store, run: Run) -> bool:
+        looks.append(run.state)
+        if len(looks) == 50:
+            store.move(run.id, State.QUEUED, State.STOPPED)
+        return True
+
+    monkeypatch.setattr(drive, "_step", work)
+    assert drive.drive("r222") == 0
+    assert len(looks) == 50
+    assert capsys.readouterr().out.count("state queued") == 1

@@ -95,10 +95,13 @@ def _drive(run_id: str, lock: int) -> bool:
             # One was killed: let what it had begun in the engine come to its end.
             time.sleep(_ORPHANS_S)
         store.change(run_id, supervisor_pid=pid, supervisor_started=started)
+        said: State | None = None
         while not (run := store.get(run_id)).state.final:
             if not _is_ours(run_id, lock):
                 return True
-            say(f"state {run.state}")
+            # Once: a run may stand in the queue for hours, and wait for days.
+            if run.state is not said:
+                say(f"state {(said := run.state)}")
             if telling.event_of(run) and f"{run.attempt}/{telling.event_of(run)}" not in run.told:
                 threading.Thread(target=telling.tell, args=(run_id,), daemon=True).start()
             try:
