@@ -18,6 +18,7 @@ from plandock.printable import one_line, printable
 
 # A full disk, or a place where this user may not write: no bug.
 _OUTSIDE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES})
+_NO_FOLDER = frozenset({errno.EEXIST, errno.ENOTDIR, errno.ENOENT, errno.ELOOP})
 
 
 @click.group(
@@ -67,15 +68,35 @@ def main() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _OUTSIDE:
+        if isinstance(error, OSError) and (error.errno in _OUTSIDE or _in_our_folders(error)):
             what = f"{error.strerror}: {error.filename or paths.state_dir()}"
+            hint = "make room, or set right who may write there"
+            if error.errno not in _OUTSIDE:
+                hint = "move away what lies in the place of that folder"
             click.echo(f"plandock: {one_line(redact(what), limit=2000)}", err=True)
-            click.echo("  next: make room, or set right who may write there", err=True)
+            click.echo(f"  next: {hint}", err=True)
             return 1
-        log = paths.make_private(paths.state_dir()) / "bug.log"
-        with open(log, "a", encoding="utf-8", errors="backslashreplace") as file:
-            stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            file.write(f"{stamp} {redact(''.join(traceback.format_exception(error)))}")
+        log = _log_bug(error)
         click.echo(f"plandock: this is a bug: {one_line(redact(str(error)))}", err=True)
         click.echo(f"  next: report it with {log}", err=True)
         return 3
+
+
+def _in_our_folders(error: OSError) -> bool:
+    """Whether a folder of ours cannot be made or read, because it is something else."""
+    name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
+    ours = [str(paths.state_dir()), str(paths.config_dir())]
+    return error.errno in _NO_FOLDER and any(name.startswith(x) for x in ours)
+
+
+def _log_bug(error: Exception) -> str:
+    """Where the traceback was written; where it cannot be, it is shown."""
+    words = redact("".join(traceback.format_exception(error)))
+    try:
+        log = paths.make_private(paths.state_dir()) / "bug.log"
+        with open(log, "a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {words}")
+    except OSError:
+        click.echo(printable(words), err=True)
+        return "what stands above"
+    return str(log)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from plandock.errors import StoreError
+from plandock.errors import Busy, StoreError
 
 # Primary result codes (sqlite.org/rescode.html).
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
@@ -47,6 +47,12 @@ class Unfit(StoreError):
         words = "is damaged" if kind == "damaged" else "was written by a newer plandock"
         super().__init__(f"the store of runs {words}", hint=f"`plandock recover` mends {path}")
         self.kind = kind
+
+
+class StoreBusy(StoreError):
+    """Another process has held the store for longer than one waits."""
+
+    exit_code = Busy.exit_code
 
 
 class FolderGone(StoreError):
@@ -116,6 +122,8 @@ class Database:
                 raise StoreError(
                     "the store of runs was damaged, and has been rebuilt", hint="do that once more"
                 ) from error
+            if _code(error) == sqlite3.SQLITE_BUSY:
+                raise _busy(self.path) from error
             raise StoreError(f"the store of runs cannot be written: {error}") from error
 
     def faults(self) -> list[str]:
@@ -167,6 +175,8 @@ class Database:
     def _open_once(self) -> sqlite3.Connection:
         try:
             os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
+            if os.path.isdir(self.path):
+                raise Unfit("damaged", self.path)
             # To be made by one at a time: a change of the journal's mode waits for nobody.
             with self._locked(fcntl.LOCK_SH if _size(self.path) else fcntl.LOCK_EX):
                 # Created by hand first: SQLite would use the umask, and prompts are private.  Only
@@ -194,6 +204,8 @@ class Database:
                 raise Unfit("damaged", self.path) from error
             if _code(error) in _NOT_WRITABLE:
                 return self._open_for_reading(str(error))
+            if _code(error) == sqlite3.SQLITE_BUSY:
+                raise _busy(self.path) from error
             raise _not_opened(str(error), self.path) from error
 
     def _open_for_reading(self, why: str) -> sqlite3.Connection:
@@ -274,6 +286,8 @@ class Database:
 
     def _look(self) -> str:
         """What is wrong with the file that is there now: ``damaged``, ``newer`` or ""."""
+        if os.path.isdir(self.path):
+            return "damaged"
         if not _size(self.path):
             return ""
         try:
@@ -309,6 +323,12 @@ class Database:
 
 def _not_opened(why: str, path: str) -> StoreError:
     return StoreError(f"the store of runs cannot be opened: {why}", hint=f"look at {path}")
+
+
+def _busy(path: str) -> StoreBusy:
+    return StoreBusy(
+        "the store of runs is held by another process", hint=f"see who has {path} open; try again"
+    )
 
 
 def _code(error: sqlite3.Error) -> int:

@@ -17,6 +17,8 @@ NAME = "run.json"
 # An id becomes part of a path, and of names in an engine.
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _LARGEST = 16 << 20
+# How one that is none, or half of one, shows itself.
+UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 
 def is_run_id(text: object) -> bool:
@@ -59,11 +61,17 @@ def records(runs: str) -> Iterator[Run]:
     except OSError:
         return
     for name in names:
-        try:
-            with open(os.path.join(runs, name, NAME), "rb") as file:
-                data = json.loads(file.read(_LARGEST))
-            run = Run.from_record(data)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            continue  # none, half of one, or no record of a run
-        if run.id == name and is_run_id(name):
+        if (run := read(runs, name)) is not None:
             yield run
+
+
+def read(runs: str, name: str) -> Run | None:
+    """The run whose folder below ``runs`` has this name; None without a readable record."""
+    if not is_run_id(name):
+        return None
+    try:
+        with open(os.path.join(runs, name, NAME), "rb") as file:
+            run = Run.from_record(json.loads(file.read(_LARGEST)))
+    except UNREADABLE:
+        return None
+    return run if run.id == name else None

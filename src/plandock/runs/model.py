@@ -176,6 +176,7 @@ class Run:
     ending: dict[str, Any] = field(default_factory=dict)  # the end that was decided upon
     say: str = ""  # what the user wants said to the agent when it goes on
     stop_forced: bool = False
+    revision: int = 0  # how often the record was written: of two copies the later one counts
     told: list[str] = field(default_factory=list)  # what the user was notified of
     terminal: dict[str, Any] = field(default_factory=dict)  # where it was handed off
 
@@ -228,6 +229,7 @@ _INTERNAL = (
     "spent_login",
     "ending",
     "told",
+    "revision",
     "terminal",
     "say",
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from plandock import paths
@@ -80,8 +80,28 @@ class Store:
         return self._db.cannot_write
 
     def faults(self) -> list[str]:
-        """What is wrong with the database itself, a line each; empty where it is sound."""
-        return self._db.faults()
+        """What is wrong with the database and its records, a line each; empty where it is sound."""
+        return self._db.faults() or [
+            f"the record of {run_id} cannot be read" for run_id in self.damaged_records()
+        ]
+
+    def damaged_records(self) -> dict[str, Run | None]:
+        """Records that cannot be read (SQLite keeps no checksums), each with its folder's copy."""
+        return {
+            str(run_id): folder.read(self._runs, run_id)
+            for run_id, record in self._db.rows("SELECT id, record FROM run ORDER BY rowid")
+            if _read(record) is None
+        }
+
+    def _whole(self, rows: Iterable[tuple[str, str]]) -> list[Run]:
+        """The runs of rows of id and record; for one that cannot be read its folder's copy."""
+        runs = (_read(record) or folder.read(self._runs, run_id) for run_id, record in rows)
+        return [run for run in runs if run is not None]
+
+    def _one(self, rows: Sequence[tuple[str, str]]) -> Run:
+        for run in self._whole(rows[:1]):
+            return run
+        raise StoreError(f"the record of {rows[0][0]} cannot be read, and its folder has no copy")
 
     def _fill(self, connection: sqlite3.Connection) -> None:
         """Take the runs of all folders into a store that has just been made."""
@@ -113,9 +133,11 @@ class Store:
         answers the one to use: inside the transaction, so that two hand-offs never pick the same.
         """
         with self._db.write():
-            rows = self._db.rows("SELECT record FROM run WHERE handoff_key = ?", (run.handoff_key,))
-            if rows:
-                return _read(rows[0][0]), False
+            known = self._db.rows(
+                "SELECT id, record FROM run WHERE handoff_key = ?", (run.handoff_key,)
+            )
+            if known:
+                return self._one(known), False
             taken = {
                 r[0]
                 for r in self._db.rows(
@@ -135,19 +157,19 @@ class Store:
 
     def get(self, run_id: str) -> Run:
         """The run with exactly this id; raises :class:`PlandockError` when there is none."""
-        rows = self._db.rows("SELECT record FROM run WHERE id = ?", (run_id,))
+        rows = self._db.rows("SELECT id, record FROM run WHERE id = ?", (run_id,))
         if not rows:
             raise PlandockError(f"no run {run_id}", hint="plandock ps --all lists them")
-        return _read(rows[0][0])
+        return self._one(rows)
 
     def find(self, name: str) -> Run:
         """The run that ``name`` means: an id, an unambiguous prefix of one, or ``last``."""
         if name == "last":
             # By the rows' order: a clock may have been set back since.
-            rows = self._db.rows("SELECT record FROM run ORDER BY rowid DESC LIMIT 1")
+            rows = self._db.rows("SELECT id, record FROM run ORDER BY rowid DESC LIMIT 1")
             if not rows:
                 raise PlandockError("there is no run yet", hint="accept a plan in Claude Code")
-            return _read(rows[0][0])
+            return self._one(rows)
         rows = self._db.rows(
             "SELECT id, record FROM run WHERE substr(id, 1, ?) = ? ORDER BY id", (len(name), name)
         )
@@ -159,7 +181,7 @@ class Store:
                 f"{name!r} could be any of {', '.join(r[0] for r in rows[:5])}",
                 hint="give more of the id",
             )
-        return _read((exact or rows)[0][1])
+        return self._one(exact or rows)
 
     def events(self, run_id: str) -> list[dict[str, Any]]:
         """What happened to a run, oldest first: ``at``, ``kind`` and the event's own keys."""
@@ -179,10 +201,11 @@ class Store:
     def ended_in_hand(self) -> list[Run]:
         """Ended runs, oldest first, that a supervisor drives or was driving when it was killed."""
         rows = self._db.rows(
-            "SELECT record FROM run WHERE state IN ('done', 'failed', 'stopped')"
-            " AND json_extract(record, '$.supervisor_pid') <> 0 ORDER BY rowid"
+            "SELECT id, record FROM run WHERE state IN ('done', 'failed', 'stopped')"
+            " AND CASE WHEN json_valid(record) THEN json_extract(record, '$.supervisor_pid') END"
+            " <> 0 ORDER BY rowid"
         )
-        return [_read(r[0]) for r in rows]
+        return self._whole(rows)
 
     def list(self, *, unfinished: bool = False, repo: str = "") -> list[Run]:
         """Runs, newest first; only unfinished ones, or only those of one repository, if asked."""
@@ -192,17 +215,16 @@ class Store:
         if repo:
             where.append("repo = ?")
             values.append(repo)
-        query = f"SELECT record FROM run WHERE {' AND '.join(where)}"  # noqa: S608 - fixed words
-        rows = self._db.rows(query + " ORDER BY rowid DESC", values)
-        return [_read(r[0]) for r in rows]
+        query = f"SELECT id, record FROM run WHERE {' AND '.join(where)}"  # noqa: S608
+        return self._whole(self._db.rows(query + " ORDER BY rowid DESC", values))
 
     def latest_of_session(self, session_id: str) -> Run | None:
         """The newest run that was handed off from this session."""
         rows = self._db.rows(
-            "SELECT record FROM run WHERE session_id = ? ORDER BY rowid DESC LIMIT 1",
+            "SELECT id, record FROM run WHERE session_id = ? ORDER BY rowid DESC LIMIT 1",
             (session_id,),
         )
-        return _read(rows[0][0]) if rows else None
+        return self._one(rows) if rows else None
 
     def move(self, run_id: str, source: State, target: State, **changes: Any) -> Run | None:
         """Move a run from one state to another and change fields with it, or do nothing.
@@ -250,8 +272,8 @@ class Store:
         before = int(self._db.rows(query, (run.created_at, run.id))[0][0])
         goes = "SELECT count(*) FROM run WHERE state IN ('staging', 'running', 'harvesting')"
         before += int(self._db.rows(goes)[0][0])
-        waits = self._db.rows("SELECT record FROM run WHERE state = 'waiting'")
-        return before + sum(bool(_read(row[0]).back_to) for row in waits)
+        waits = self._db.rows("SELECT id, record FROM run WHERE state = 'waiting'")
+        return before + sum(bool(other.back_to) for other in self._whole(waits))
 
     def change(self, run_id: str, **changes: Any) -> Run:
         """Change fields of a run, never its state."""
@@ -291,7 +313,32 @@ class Store:
             self._save(run, synced=True)
         return True
 
+    def catch_up(self, run: Run) -> bool:
+        """Take a run's record from its folder where that is later; whether it was.
+
+        So it is where the database was put back: by a backup, or by somebody who took its log for
+        a left-over.  By one write it is later also where a writer was killed before its commit.
+        """
+        kept = folder.read(self._runs, run.id)
+        if kept is None or kept.revision <= run.revision + 1:
+            return False
+        with self._db.write():
+            behind = kept.revision > self.get(run.id).revision + 1
+            if behind:
+                self._put_back(kept)
+        return behind
+
+    def restore(self, run: Run) -> None:
+        """Put a run's record in the place of one that is old or cannot be read."""
+        with self._db.write():
+            self._put_back(run)
+
+    def _put_back(self, run: Run) -> None:
+        self._save(run, synced=True)
+        self._event(run.id, "restored", {"state": str(run.state)})
+
     def _save(self, run: Run, *, synced: bool = False) -> None:
+        run.revision += 1
         self._db.rows(
             "UPDATE run SET state = ?, branch = ?, record = ? WHERE id = ?",
             (str(run.state), run.branch, _dump(run), run.id),
@@ -334,8 +381,11 @@ def _row(run: Run) -> tuple[str, ...]:
     )
 
 
-def _read(record: str) -> Run:
-    return Run.from_record(json.loads(record))
+def _read(record: str) -> Run | None:
+    try:
+        return Run.from_record(json.loads(record))
+    except folder.UNREADABLE:
+        return None
 
 
 def _dump(run: Run) -> str:

@@ -21,13 +21,24 @@ from plandock.supervisor.verdict import stopped
 _LOST_PLAN = "The plan's text was lost together with plandock's state folder.\n"
 
 
-def read_label(label: str, run_id: str) -> Run | None:
-    """The run that a label tells of; None where it is not of this state folder, or not sound."""
+def is_ours(label: str) -> bool:
+    """Whether a label names this state folder, or nothing that can be read."""
+    data = _decoded(label)
+    return data is None or data.get("state_dir") == str(paths.state_dir())
+
+
+def _decoded(label: str) -> dict[str, Any] | None:
     try:
         data: Any = json.loads(base64.b64decode(label, validate=True))
     except (ValueError, RecursionError):
         return None
-    if not isinstance(data, dict) or data.get("state_dir") != str(paths.state_dir()):
+    return data if isinstance(data, dict) else None
+
+
+def read_label(label: str, run_id: str) -> Run | None:
+    """The run that a label tells of; None where it is not of this state folder, or not sound."""
+    data = _decoded(label)
+    if data is None or data.get("state_dir") != str(paths.state_dir()):
         return None
     kinds: dict[str, type] = {"attempt": int, "fresh": bool}
     known = {name: data.get(name) for name in launch.RECORDED}

@@ -12,8 +12,9 @@ from pathlib import Path
 from plandock import git, paths
 from plandock.box import launch
 from plandock.engines import detect
+from plandock.engines.protocol import EngineDown
 from plandock.errors import Busy, PlandockError
-from plandock.runs.model import Run
+from plandock.runs.model import Run, State
 from plandock.runs.store import Store
 from plandock.supervisor import harvesting, held
 from plandock.supervisor.receipt import receipt_of
@@ -84,13 +85,22 @@ def remove(store: Store, run: Run) -> None:
         if not free:
             raise Busy(f"{run.id} is being driven", hint=f"plandock wait {run.id}")
         if run.engine:
-            engine = detect.choose(run.engine)
-            launch.remove_containers(engine, run)
-            launch.remove_volumes(engine, run)
+            _empty_engine(run)
         for ref in _hidden_refs(run):
             git.git(run.repo, "update-ref", "-d", ref)
         _remove_folder(paths.run_dir(run.id))
         store.delete(run.id)
+
+
+def _empty_engine(run: Run) -> None:
+    try:
+        engine = detect.choose(run.engine)
+        launch.remove_containers(engine, run)
+        launch.remove_volumes(engine, run)
+    except EngineDown:
+        # A run that is done and came home whole has nothing there any more.
+        if run.state is not State.DONE or run.staged:
+            raise
 
 
 def _remove_folder(folder: Path) -> None:

@@ -54,7 +54,10 @@ def wake(store: Store) -> list[Run]:
     """Start a supervisor for each run that needs one; returns them.  Two are never at work on
     one run: the second ends by itself."""
     started = []
-    for run in unwatched(store):
+    due = unwatched(store)
+    if [run for run in due if store.catch_up(run)]:
+        due = unwatched(store)  # some had come further than the store knew
+    for run in due:
         try:
             start(store, run)
             started.append(run)

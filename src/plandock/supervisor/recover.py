@@ -57,7 +57,8 @@ def go_on(store: Store) -> list[Run]:
 
 def look(store: Store, *, dry_run: bool) -> list[Finding]:
     """Everything that is to be put right; done at once, unless ``dry_run``."""
-    found = [*_folders(store, dry_run), *_without_folder(store, dry_run)]
+    found = [*_records(store, dry_run), *_folders(store, dry_run)]
+    found += _without_folder(store, dry_run)
     for name in detect.NAMES:
         try:
             engine = detect.choose(name)
@@ -80,6 +81,17 @@ def look(store: Store, *, dry_run: bool) -> list[Finding]:
     if not dry_run:
         go_on(store)
     return found
+
+
+def _records(store: Store, dry_run: bool) -> Iterator[Finding]:
+    """Records that cannot be read, and whose folder has a copy."""
+    for run_id, run in store.damaged_records().items():
+        if run is None:
+            yield Finding(run_id, "unknown", "its record cannot be read", "left alone: no copy")
+            continue
+        yield Finding(run_id, str(run.state), "its record cannot be read", "take its folder's copy")
+        if not dry_run:
+            store.restore(run)
 
 
 def _folders(store: Store, dry_run: bool) -> Iterator[Finding]:
@@ -129,6 +141,8 @@ def _adopt(
     boxes = [c for c in parts.containers if launch.RECORD in c.labels]
     bearing = [c.labels for c in boxes] + [v.labels for v in parts.volumes]
     labels = [has[launch.RECORD] for has in bearing if launch.RECORD in has]
+    if labels and not any(adopting.is_ours(label) for label in labels):
+        return  # another user's, or of another state folder of this one
     run = next((r for label in labels if (r := adopting.read_label(label, run_id))), None)
     has_work = any(launch.RECORD in volume.labels for volume in parts.volumes)
     if run is None or not has_work:
