@@ -15,6 +15,7 @@ def report(**changes: Any) -> dict[str, Any]:
     even = {"first": 30.0, "last": 31.0}
     sound: dict[str, Any] = {
         "runs": 4, "done": 4, "failed": 0, "branches": 4, "in_time": True, "most_at_once": 2,
+        "places": 2,
         "leaks": {kind: [] for kind in KINDS}, "control": {"planted": 10, "missed": []},
         "growth": {
             "supervisor_peak_mib": even, "supervisor_open_files": even,

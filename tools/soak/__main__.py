@@ -31,7 +31,9 @@ from tools.soak.leaks import Ground
 from tools.soak.planting import planted
 from tools.soak.watching import Supervisors
 
-PLACES, DEPTH, EDGE = 2, 8, 20
+EDGE = 20
+# How many wait in the queue beside those that go, and how long they have where time is up.
+QUEUED, DRAIN_S = 6, 480.0
 # What a peak of memory may differ between two lots of runs that do the same (MiB).
 NOISE_MIB = 6.0
 # The most files seen open depend on the moment of the look: a program just being started.
@@ -45,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--runs", type=int, default=200, metavar="N", help="default 200")
     parser.add_argument("--engine", choices=("docker", "podman"), default="docker")
+    parser.add_argument("--places", type=int, default=2, metavar="N", help="at once (default 2)")
     parser.add_argument("--minutes", type=float, default=90.0, help="at most (default 90)")
     args = parser.parse_args(argv)
     if args.runs < 2:
@@ -54,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="plandock-soak-") as folder:
             cli = prepare(Path(folder), args.engine)
-            report = soak(Path(folder), cli, args.engine, args.runs, args.minutes * 60)
+            report = soak(Path(folder), cli, args)
     except (BenchError, AssertionError) as error:
         say(f"failed: {error}")
         return 1
@@ -74,7 +77,7 @@ def faults(report: Mapping[str, Any]) -> list[str]:
             said.append(f"{what}: {report[what]} of {report['runs']}")
     if not report["in_time"]:
         said.append("the time was up")
-    if report["most_at_once"] > PLACES:
+    if report["most_at_once"] > report["places"]:
         said.append(f"{report['most_at_once']} runs went at once")
     for what, noise in (
         ("supervisor_peak_mib", NOISE_MIB),
@@ -87,21 +90,23 @@ def faults(report: Mapping[str, Any]) -> list[str]:
     return said
 
 
-def soak(folder: Path, cli: Path, engine: str, count: int, longest_s: float) -> dict[str, Any]:
-    """Let `count` runs go through the queue; the report."""
+def soak(folder: Path, cli: Path, wish: argparse.Namespace) -> dict[str, Any]:
+    """Let the runs go through the queue; the report."""
+    engine, count, places = str(wish.engine), int(wish.runs), int(wish.places)
     load = os.getloadavg()[0]
     temporary = folder / "tmp"
     temporary.mkdir()
     # Set-up may have started an engine whose socket is not where the client looks by itself.
     env = {name: os.environ[name] for name in ("DOCKER_HOST",) if name in os.environ}
-    env |= {"TMPDIR": str(temporary), "PLANDOCK_MAX_PARALLEL": str(PLACES)}
+    env |= {"TMPDIR": str(temporary), "PLANDOCK_MAX_PARALLEL": str(places)}
     with ExitStack() as later:
         standin = later.enter_context(StandIn(script()))
         laptop = Laptop(folder / "laptop", cli=cli, engine=engine, standin=standin, env=env)
         talk = make_conversation(laptop)
         laptop.plandock("init", "--scope", "user")
         began = time.monotonic()
-        feeder = Feeder(laptop, talk, depth=DEPTH, end=began + longest_s)
+        end = began + wish.minutes * 60 - DRAIN_S
+        feeder = Feeder(laptop, talk, depth=places + QUEUED, end=end)
         ground = Ground(laptop, (laptop.repo.root, feeder.second), temporary)
         later.callback(_clean_up, ground)
         with Supervisors(store_file(laptop)) as supervisors:
@@ -111,7 +116,7 @@ def soak(folder: Path, cli: Path, engine: str, count: int, longest_s: float) -> 
         figures["ps_ms"]["last"] = _ms(ps_seconds(laptop))
         say("looking for what was left behind")
         leaks = ground.leaks(runs, patience_s=60.0)
-        with planted(ground, runs[0]) as left:
+        with planted(ground, runs[-1]) as left:
             seen = ground.leaks(runs, patience_s=0.0)
         edge = min(EDGE, count // 2)
         by_id = {str(run.id): run for run in runs}
@@ -133,11 +138,13 @@ def soak(folder: Path, cli: Path, engine: str, count: int, longest_s: float) -> 
         }  # fmt: skip
         return {
             "runs": count,
+            "handed_off": len(given),
             "done": sum(run.state == "done" for run in runs),
             "failed": sum(run.state == "failed" for run in runs),
             "branches": len(_branches(ground)),
             "seconds": round(seconds),
             "in_time": in_time,
+            "places": places,
             "most_at_once": course(store_file(laptop)).most_at_once,
             "leaks": leaks,
             "control": {"planted": len(left), "missed": sorted(k for k in left if not seen[k])},
@@ -160,8 +167,7 @@ def _feed(
 ) -> tuple[list[HandOff], dict[str, dict[str, float]], bool]:
     """Hand all runs off and wait for their ends: the hand-offs, two figures, and if in time."""
     given: list[HandOff] = []
-    store: dict[str, float] = {}
-    ps: dict[str, float] = {}
+    store, ps = {"first": 0.0}, {"first": 0.0}
     in_time = True
     try:
         for number in range(count):
@@ -175,16 +181,18 @@ def _feed(
                 store["first"] = _store_bytes(feeder.laptop) / (number + 1)
             if number % 10 == 9:
                 say(f"{number + 1} of {count} handed off, load {os.getloadavg()[0]:.1f}")
+        feeder.end += DRAIN_S
         feeder.until_at_most(0)
     except TimeIsUp:
-        say("the time is up")
+        say("the time is up: no more are handed off")
         in_time = False
+    feeder.drain(DRAIN_S)
     store["last"] = _store_bytes(feeder.laptop) / max(1, len(given))
     return given, {"store_bytes_per_run": store, "ps_ms": ps}, in_time
 
 
 def _clean_up(ground: Ground) -> None:
-    """Remove what runs still have in the engine, ended or not, and both mirrors."""
+    """End every run, and remove what they still have in the engine, and both mirrors."""
     for run in _runs(ground.laptop):
         if not run.state.final:
             ground.laptop.plandock("stop", run.id, "--now", check=False)

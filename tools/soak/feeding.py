@@ -86,6 +86,17 @@ class Feeder:
                 raise TimeIsUp
             time.sleep(_LOOK_S)
 
+    def drain(self, longest_s: float) -> None:
+        """Let those that were handed off come to their end, and stop what has not by then."""
+        self.end = time.monotonic() + longest_s
+        try:
+            self.until_at_most(0)
+        except TimeIsUp:
+            with Store(store_file(self.laptop)) as store:
+                left = store.list(unfinished=True)
+            for run in left:
+                self.laptop.plandock("stop", run.id, "--now", check=False)
+
     def unfinished(self) -> int:
         """How many runs have not come to their end."""
         file = store_file(self.laptop)

@@ -60,7 +60,7 @@ class Ground:
         found = {"processes": processes_of(self.laptop, patience_s)}
         for kind in _LISTED:
             found[kind] = self.in_engine(kind, ids)
-        found["images"] = sorted({run.image for run in runs} - {self._image})
+        found["images"] = sorted({run.image for run in runs} - {self._image, ""})
         found["images"] += [i.id for i in self._images() if self._is_loose(i.id, i.tags)]
         found["sockets"] = [str(p) for p in self._everything() if _is_socket(p)]
         found["temporary_files"] = sorted(self._temporary(ids))
