@@ -11,7 +11,7 @@ import pytest
 
 from plandock.hook import entry, handoff
 from plandock.hook.payload import Event
-from plandock.runs import marks
+from plandock.runs import alive, marks
 from plandock.runs.store import Store
 from tests.support import hooks
 
@@ -74,10 +74,11 @@ def test_a_run_whose_supervisor_never_started_is_started_on_the_next_delivery(wo
     first = world.accept().stop
     (run,) = world.runs()
     hooks.until(lambda: world.starts(run.id) == 1)
-    assert world.accept().stop == first
-    with Store(world.state / "plandock.db") as store:
-        store.change(run.id, created_at="2020-01-01T00:00:00.000Z")
-    assert world.accept().stop == first
+    living, killed = alive.mine(), (1 << 22, "of another boot")
+    for pid, started in (living, killed):
+        with Store(world.state / "plandock.db") as store:
+            store.change(run.id, supervisor_pid=pid, supervisor_started=started)
+        assert world.accept().stop == first
     hooks.until(lambda: world.starts(run.id) == 2)
 
 
@@ -249,7 +250,7 @@ def test_a_prompt_goes_through_with_a_broken_store(world):
     (run,) = world.runs()
     for path in world.state.glob("plandock.db*"):
         path.unlink()
-    (world.state / "plandock.db").mkdir()
+    (world.state / "plandock.db.lock").mkdir()  # a folder in the store's place would be mended
     prompt = world.payload(NEW, "auto", "UserPromptSubmit", session_id=run.session_id)
     assert "state: unknown" in world.call(prompt).context
     assert world.marks() == set()

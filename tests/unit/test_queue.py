@@ -94,16 +94,27 @@ def test_a_run_whose_wait_is_over_stands_before_all_that_came_later(store: Store
     assert [store.place_in_queue(x) for x in (third, fourth)] == [2, 3]
 
 
-def test_a_run_that_has_had_its_supervisor_is_woken_however_young_it_is(store: Store) -> None:
-    """Only one that is just being handed off is left to the hand-off; else nobody would come."""
-    add(store, "r1", created_at=utc_now())
+def test_a_run_is_left_to_the_process_that_makes_it_and_not_to_a_dead_one(store: Store) -> None:
+    """Killed between the record and the start, however short ago: the next command starts it."""
+    pid, started = alive.mine()
+    add(store, "r1", created_at=utc_now(), supervisor_pid=pid, supervisor_started=started)
     assert queue.unwatched(store) == []
-    store.change("r1", snapshot="0" * 40)
+    store.change("r1", supervisor_started="of another boot")
     assert [run.id for run in queue.unwatched(store)] == ["r1"]
 
 
+def test_who_makes_a_run_hands_it_to_its_supervisor(store: Store) -> None:
+    """And takes it from no other process: a supervisor may have said so itself already."""
+    pid, started = alive.mine()
+    add(store, "r1", supervisor_pid=pid, supervisor_started=started)
+    store.hand_to("r1", pid + 1, "then")
+    assert store.get("r1").supervisor_pid == pid + 1
+    store.hand_to("r1", pid + 2, "then")
+    assert store.get("r1").supervisor_pid == pid + 1
+
+
 def test_a_clock_that_was_set_back_hides_no_run(store: Store) -> None:
-    """A hand-off from the future is none that is being made."""
+    """A run from the future is looked for like any other."""
     add(store, "r1", created_at="2099-01-02T03:04:05.000Z")
     assert [run.id for run in queue.unwatched(store)] == ["r1"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import time
 from collections.abc import Mapping
 
 from plandock import git, paths, settings
@@ -13,16 +12,13 @@ from plandock.errors import PlandockError
 from plandock.hook import preflight
 from plandock.hook.payload import LARGEST_PLAN, clean_plan
 from plandock.printable import one_line
-from plandock.runs import terminal
-from plandock.runs.model import Run, RunId, State, new_run_id, utc_now, utc_time
+from plandock.runs import alive, terminal
+from plandock.runs.model import Run, RunId, State, new_run_id, utc_now
 from plandock.runs.starting import start_supervisor
 from plandock.runs.store import Store
 from plandock.settings import project
 from plandock.settings.environment import trusted, upstream
 from plandock.workspace import branch
-
-# A run that is still queued this long after its hand-off may have no supervisor (seconds).
-_STARTED_BY_THEN_S = 2.0
 
 
 def plan_title(plan: str) -> str:
@@ -66,6 +62,9 @@ def hand_off(
     notes += [f"{r.key} in {r.where} was ignored: {r.why}" for r in chosen.refused]
     asked = project.asks(project.folders_of(cwd, os.environ))
     notes += [one_line(str(a), limit=400) for a in asked if a.grave]
+    # Until there is a supervisor, the run is in the hands of this process: should it be killed,
+    # the next command starts one.
+    pid, started = alive.mine()
     with Store() as store:
         run_id = _reserve(store)
         run = Run(
@@ -87,6 +86,8 @@ def hand_off(
             notes=notes,
             handoff_key=key,
             terminal=terminal.here(),
+            supervisor_pid=pid,
+            supervisor_started=started,
         )
         new = False
         try:
@@ -105,16 +106,17 @@ def hand_off(
                 shutil.rmtree(paths.run_dir(run_id), ignore_errors=True)
         if new:
             try:
-                start_supervisor(run.id, environ, billing=chosen.billing)
+                pid = start_supervisor(run.id, environ, billing=chosen.billing)
             except (OSError, PlandockError):
                 # Left in the store it would be started later by `recover`, unasked.
                 store.delete(run.id)
                 shutil.rmtree(paths.run_dir(run.id), ignore_errors=True)
                 raise
-        elif run.state is State.QUEUED and run.created_at < utc_time(
-            time.time() - _STARTED_BY_THEN_S
+            store.hand_to(run.id, pid, alive.started(pid))
+        elif run.state is State.QUEUED and not alive.is_same(
+            run.supervisor_pid, run.supervisor_started
         ):
-            # Whoever recorded it may have been killed before it started the supervisor.
+            # Whoever recorded it was killed before it started the supervisor.
             start_supervisor(run.id, environ, billing=chosen.billing)
     return run, new
 

@@ -87,11 +87,8 @@ class Store:
 
     def damaged_records(self) -> dict[str, Run | None]:
         """Records that cannot be read (SQLite keeps no checksums), each with its folder's copy."""
-        return {
-            str(run_id): folder.read(self._runs, run_id)
-            for run_id, record in self._db.rows("SELECT id, record FROM run ORDER BY rowid")
-            if _read(record) is None
-        }
+        rows = self._db.rows("SELECT id, record FROM run ORDER BY rowid")
+        return {n: folder.read(self._runs, n) for n, record in rows if _read(record) is None}
 
     def _whole(self, rows: Iterable[tuple[str, str]]) -> list[Run]:
         """The runs of rows of id and record; for one that cannot be read its folder's copy."""
@@ -286,11 +283,11 @@ class Store:
         return run
 
     def hand_to(self, run_id: str, pid: int, started: str) -> None:
-        """Record a supervisor that was just started, where none is recorded: until it says so
-        itself, everybody who looks would start one more."""
+        """Record a supervisor that was just started, where none is recorded but this process,
+        which makes the run: until it says so itself, everybody who looks would start one more."""
         with self._db.write():
             run = self.get(run_id)
-            if started and not run.supervisor_pid:
+            if started and run.supervisor_pid in (0, os.getpid()):
                 run.supervisor_pid, run.supervisor_started = pid, started
                 self._save(run)
 

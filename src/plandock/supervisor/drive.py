@@ -89,9 +89,9 @@ def _drive(run_id: str, lock: int) -> bool:
     if not _is_ours(run_id, lock):
         return True
     with Store() as store:
-        before = store.get(run_id).supervisor_pid
+        before = store.get(run_id)
         pid, started = alive.mine()
-        if before not in (0, pid):
+        if before.supervisor_pid not in (0, pid) and before.snapshot:
             # One was killed: let what it had begun in the engine come to its end.
             time.sleep(_ORPHANS_S)
         store.change(run_id, supervisor_pid=pid, supervisor_started=started)

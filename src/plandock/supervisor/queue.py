@@ -7,19 +7,14 @@ place, and whoever gets or gives up a place wakes those whose turn has come.
 from __future__ import annotations
 
 import os
-from datetime import datetime
 
 from plandock import paths
 from plandock.errors import PlandockError
 from plandock.runs import alive
-from plandock.runs.model import Run, State, utc_now
+from plandock.runs.model import Run, State
 from plandock.runs.starting import start_supervisor
 from plandock.runs.store import Store
 from plandock.supervisor.steps import say
-
-# A hand-off that is being made records the run first and starts its supervisor then, which takes
-# a while to say so where twenty are made at once (seconds).
-_BEING_MADE_S = 10.0
 
 
 def is_due(store: Store, run: Run) -> bool:
@@ -39,9 +34,8 @@ def unwatched(store: Store) -> list[Run]:
     """
     found = []
     for run in (*store.ended_in_hand(), *reversed(store.list(unfinished=True))):
+        # While a hand-off is being made, this is the process that makes it.
         if alive.is_same(run.supervisor_pid, run.supervisor_started):
-            continue
-        if _is_being_made(run):
             continue
         # Without its folder it cannot be driven: the plan is there, and the lock.
         due = run.state.final or is_due(store, run)
@@ -71,16 +65,3 @@ def start(store: Store, run: Run) -> None:
     billing = str(run.settings.get("billing", "subscription"))
     pid = start_supervisor(run.id, os.environ, billing=billing)
     store.hand_to(run.id, pid, alive.started(pid))
-
-
-def _is_being_made(run: Run) -> bool:
-    """Whether the supervisor of its hand-off is about to come; one with a snapshot has had it, and
-    nobody would wake it a second time."""
-    if run.supervisor_pid or run.attempt or run.snapshot:
-        return False
-    try:
-        made = datetime.fromisoformat(run.created_at)
-        age_s = (datetime.fromisoformat(utc_now()) - made).total_seconds()
-    except ValueError:
-        return False
-    return 0 <= age_s < _BEING_MADE_S  # less than nothing: the clock was set back
