@@ -254,4 +254,4 @@ def test_a_prompt_goes_through_with_a_broken_store(world):
     prompt = world.payload(NEW, "auto", "UserPromptSubmit", session_id=run.session_id)
     assert "state: unknown" in world.call(prompt).context
     assert world.marks() == set()
-    (world.state / "plandock.db").rmdir()
+    (world.state / "plandock.db.lock").rmdir()
