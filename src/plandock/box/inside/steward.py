@@ -30,6 +30,8 @@ CONFIG = f"{HOME}/.claude"
 VOLUME = "/plandock/conversation"
 CLI = "/usr/local/bin/claude"
 END_S = 20.0
+# The CLI needs a second for it; a machine with far too much to do is no reason to give up.
+ASK_S = 300.0
 
 
 def say(event: str, **facts: object) -> None:
@@ -229,7 +231,7 @@ class Steward:
             env=env,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=60,
+            timeout=ASK_S,
             check=False,
         )
         try:
