@@ -54,13 +54,40 @@ def test_a_file_without_an_end_in_gits_folder_holds_nothing_up(world, box, name)
 
 @pytest.mark.parametrize("name", [".gitignore", ".gitattributes", "dir/.gitignore", "new/.mailmap"])
 def test_a_pipe_that_git_reads_for_its_name_holds_nothing_up(world, box, name):
-    """In the work tree only such are removed; any other pipe is passed over as ever."""
+    """It is taken away; the rest arrives."""
     (box.root / name).parent.mkdir(exist_ok=True)
     replace_by_pipe(box.root / name)
-    replace_by_pipe(box.root / "pipe")
     found = take(world, box, box.harvest(seconds=PATIENCE))
     assert (found.commits, found.leftovers) == (2, True)
-    assert (box.root / "pipe").is_fifo()
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        ("include.path", "../pipe"),
+        ("core.attributesFile", "{root}/pipe"),
+        ("core.attributesFile", "/dev/zero"),
+        ("core.excludesFile", "/dev/zero"),
+    ],
+)
+def test_a_setting_that_names_a_file_without_an_end_holds_nothing_up(world, box, setting):
+    """Whether it lies in the workspace or is a device of every container."""
+    replace_by_pipe(box.root / "pipe")
+    key, value = setting
+    section, name = key.split(".")
+    with (box.dot_git / "config").open("a") as config:
+        config.write(f"[{section}]\n\t{name} = {value.format(root=box.root)}\n")
+    found = take(world, box, box.harvest(seconds=PATIENCE))
+    assert (found.commits, found.leftovers) == (2, True)
+
+
+def test_borrowed_objects_behind_a_pipe_hold_nothing_up(world, box):
+    """git reads the alternates of an alternate."""
+    (box.root / "store/info").mkdir(parents=True)
+    replace_by_pipe(box.root / "store/info/alternates")
+    with (box.dot_git / "objects/info/alternates").open("a") as alternates:
+        alternates.write(f"{box.root}/store\n")
+    assert take(world, box, box.harvest(seconds=PATIENCE)).commits == 2
 
 
 def test_a_head_that_says_nothing_falls_back_to_the_runs_branch(world, box):

@@ -105,19 +105,21 @@ READ_BY_NAME = (".gitignore", ".gitattributes", ".gitmodules", ".mailmap")
 
 
 def remove_specials(top: Path, git_dir: Path) -> None:
-    """Remove pipes, devices and links to such where git would open them and wait for ever.
+    """Remove pipes, devices and, where git follows them, links to such: it would wait for ever.
 
-    In its own folder everywhere; in the work tree where a file is read for its name alone.
+    Pipes everywhere, since a setting or a list of alternates may name any of them; no branch
+    could hold one.  Links in git's own folder, and where a file is read for its name alone.
     """
     for root in {str(top), str(git_dir)}:
         for folder, folders, names in os.walk(root):
             ours = Path(folder) == git_dir or git_dir in Path(folder).parents
-            links = [x for x in folders if os.path.islink(os.path.join(folder, x))]
-            for name in (*names, *links) if ours else [x for x in names if x in READ_BY_NAME]:
+            for name in (*names, *folders):
                 path = os.path.join(folder, name)
                 try:
-                    mode = os.stat(path).st_mode
-                    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+                    mode = os.lstat(path).st_mode
+                    if stat.S_ISLNK(mode) and (ours or name in READ_BY_NAME):
+                        mode = os.stat(path).st_mode
+                    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
                         os.unlink(path)
                 except OSError:
                     pass  # a link to nothing, which git takes for an absent file
