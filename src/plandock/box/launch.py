@@ -61,6 +61,11 @@ LIMITS: tuple[Ulimit, ...] = (
 )
 
 _TAIL = 64 << 10
+# For a container to listen.  One that has ended is noticed at once; this is for a machine with far
+# too much to do.
+PATIENCE_S = 180.0
+# How long a container that runs may take until it listens: a machine can have much to do.
+_PATIENCE_S = 120.0
 
 # Where a workspace cannot lie: the box needs these itself.
 _TAKEN: tuple[str, ...] = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/opt/plandock")
@@ -304,13 +309,15 @@ def reader_spec(run: Run, image: str, role: str, argv: tuple[str, ...]) -> Conta
     )
 
 
-def tell(engine: Engine, run: Run, message: dict[str, Any], *, patience_s: float = 20.0) -> None:
+def tell(
+    engine: Engine, run: Run, message: dict[str, Any], *, patience_s: float = _PATIENCE_S
+) -> None:
     """Hand the steward a message, by standard input; waits until the steward is there."""
     _tell(engine, names_of(run).box, "tell.py", message, patience_s)
 
 
 def tell_gateway(
-    engine: Engine, run: Run, message: dict[str, Any], *, patience_s: float = 20.0
+    engine: Engine, run: Run, message: dict[str, Any], *, patience_s: float = _PATIENCE_S
 ) -> None:
     """Hand a sealed run's gateway a message, by standard input; waits until it listens."""
     _tell(engine, names_of(run).gateway, "tell_gateway.py", message, patience_s)
@@ -335,7 +342,7 @@ def _tell(
                     raise IsolationError(**fault) from error
                 raise BrokenOff(f"the {what} ended at once: {said}") from error
             if time.monotonic() > end:
-                raise EngineError(f"the {what} cannot be spoken to: {error}") from error
+                raise BrokenOff(f"the {what} cannot be spoken to: {error}") from error
             time.sleep(0.1)
 
 
