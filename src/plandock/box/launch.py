@@ -61,9 +61,6 @@ LIMITS: tuple[Ulimit, ...] = (
 )
 
 _TAIL = 64 << 10
-# For a container to listen.  One that has ended is noticed at once; this is for a machine with far
-# too much to do.
-PATIENCE_S = 180.0
 # How long a container that runs may take until it listens: a machine can have much to do.
 _PATIENCE_S = 120.0
 
