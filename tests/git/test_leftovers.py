@@ -8,6 +8,7 @@ import os
 import pytest
 
 from plandock.errors import HarvestRefused
+from plandock.workspace.inside.harvest import REFUSED
 from tests.git.boxes import BRANCH, Box, take
 from tests.git.test_harvest import HIDDEN, refs
 from tests.git.worlds import untouched
@@ -277,14 +278,17 @@ def test_work_larger_than_asked_for_is_an_error(world, box):
     """Nothing but an error line comes out then."""
     box.commit({"large": os.urandom(200_000)})
     done = box.run(max_bytes=100_000)
-    assert done.returncode == 1
+    assert done.returncode == REFUSED
     assert "larger than 100000" in json.loads(done.stdout)["error"]
 
 
-@pytest.mark.parametrize("order", [{"workspace": "/absent"}, {"workspace": 3}, {"snapshot": None}])
-def test_every_failure_is_one_line_of_json(box, order):
-    """The host reads a reason whatever happened."""
+@pytest.mark.parametrize(
+    ("order", "code"),
+    [({"workspace": "/absent"}, REFUSED), ({"workspace": 3}, 1), ({"snapshot": None}, 1)],
+)
+def test_every_failure_is_one_line_of_json(box, order, code):
+    """The host reads a reason whatever happened, and by the code whether it may pass."""
     done = box.run(**order)
-    assert done.returncode == 1
+    assert done.returncode == code
     assert list(json.loads(done.stdout)) == ["error"]
     assert done.stderr == b""

@@ -17,6 +17,7 @@ from plandock.claude.redact import redact_tokens
 from plandock.engines import detect
 from plandock.engines.protocol import BrokenOff, Engine, EngineDown
 from plandock.errors import EngineError, HarvestRefused, PlandockError, RunUnsuccessful
+from plandock.printable import one_line
 from plandock.runs.model import Run, State, utc_now
 from plandock.runs.store import Store
 from plandock.supervisor.steps import begin
@@ -28,6 +29,8 @@ MOST_BYTES = 512 << 20
 # tracks, as a program of the agent's could try.
 LONGEST_S = 1800
 _GRACE_S = 60.0
+# Of inside/harvest.py: the workspace is such that no other try would do better.
+_REFUSED = 3
 # How often a harvest that its engine broke off is tried again.
 MOST_TRIES = 3
 
@@ -170,12 +173,17 @@ def fetch_bundle(engine: Engine, run: Run) -> harvesting.Header:
             watch.cancel()
             child.stdout.close()
             code = proc.end(child, grace_s=10.0)
-        if code and not slow.is_set():
+        if code and code != _REFUSED and not slow.is_set():
             # Not what came out, but the container or its engine: that can be tried again.
             engine.ping()
             errors.seek(0)
             said = errors.read(2000).decode("utf-8", "replace").strip()
-            raise EngineError(f"the harvest failed in its container: {said or code}")
+            said = said or (refusal.reasons[0] if refusal else f"exit code {code}")
+            raise EngineError(
+                f"the harvest failed in its container: {one_line(said)}",
+                hint=f"plandock resume {run.id}; the work is in the volume"
+                f" {launch.names_of(run).work}",
+            )
         if refusal is not None:
             raise refusal
     return header

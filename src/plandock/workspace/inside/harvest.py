@@ -328,6 +328,10 @@ def out_of_time(*_: object) -> None:
     raise Failed("the harvest took longer than it may")
 
 
+# What the workspace is like, and will be the next time; any other failure may pass.
+REFUSED = 3
+
+
 def main() -> int:
     """Read the order, write the answer; the exit code says which kind it is."""
     try:
@@ -338,9 +342,10 @@ def main() -> int:
         signal.alarm(order.seconds)
         harvest(order, sys.stdout.buffer)
     except Exception as error:  # the host must get a line whatever happened in here
-        words = str(error) if isinstance(error, Failed) else f"{type(error).__name__}: {error}"
+        ours = isinstance(error, Failed)
+        words = str(error) if ours else f"{type(error).__name__}: {error}"
         sys.stdout.buffer.write(json.dumps({"error": words[:500]}).encode() + b"\n")
-        return 1
+        return REFUSED if ours and "space left on device" not in words else 1
     return 0
 
 
