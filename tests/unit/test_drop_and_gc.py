@@ -7,13 +7,16 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
 from plandock import paths
+from plandock.engines import detect
+from plandock.errors import PlandockError
 from plandock.runs.model import Run, RunId, State
 from plandock.runs.store import Store
-from plandock.supervisor import collecting
+from plandock.supervisor import collecting, dropping, harvesting
 
 OLD = time.time() - 31 * 86_400
 
@@ -135,3 +138,36 @@ def test_gc_spares_the_volumes_of_what_was_not_harvested(worked, changes, spare,
         run = store.change("r222", **changes)
     found = [s.name for s, _ in collecting._of_runs(Engine(), [run])]  # type: ignore[arg-type]
     assert found == (["plandock-r222-work"] if spare else [])
+
+
+def test_what_a_resumed_run_could_not_bring_home_is_fetched_before_it_is_dropped(
+    plandock, worked, monkeypatch
+):
+    """The bundle of its earlier end lies there, and is not taken for the later work."""
+    bundle = paths.run_dir("r222") / "work.bundle"
+    bundle.write_bytes(b"of the earlier end")
+    with Store() as store:
+        store.restore(replace(worked, state=State.FAILED, staged=True, tip=worked.head))
+        run = store.get("r222")
+    assert "has not arrived" in plandock("drop", "r222").stderr
+    monkeypatch.setattr(detect, "choose", lambda name: name)
+    monkeypatch.setattr(
+        harvesting, "fetch_bundle", lambda *_: bundle.write_bytes(b"of the later end")
+    )
+    assert (dropping.keep(run) / "work.bundle").read_bytes() == b"of the later end"
+
+
+def test_a_refused_bundle_is_kept_as_it_came_where_it_cannot_be_had_again(worked, monkeypatch):
+    """The volume may be gone, or the engine; where the bundle is, too, nothing is dropped."""
+
+    def fails(*_):
+        raise PlandockError("no engine")
+
+    with Store() as store:
+        run = store.change("r222", staged=True, exit_code=23)
+    (paths.run_dir("r222") / "work.bundle").write_bytes(b"as it came")
+    monkeypatch.setattr(detect, "choose", fails)
+    assert (dropping.keep(run) / "work.bundle").read_bytes() == b"as it came"
+    (paths.run_dir("r222") / "work.bundle").unlink()
+    with pytest.raises(PlandockError):
+        dropping.keep(run)

@@ -13,7 +13,7 @@ from plandock import git, paths
 from plandock.box import launch
 from plandock.engines import detect
 from plandock.engines.protocol import EngineDown
-from plandock.errors import Busy, PlandockError
+from plandock.errors import Busy, HarvestRefused, PlandockError
 from plandock.runs.model import Run, State
 from plandock.runs.store import Store
 from plandock.supervisor import harvesting, held
@@ -58,8 +58,8 @@ def keep(run: Run) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700)
     work = paths.run_dir(run.id) / "work.bundle"
-    if run.staged and _unharvested(run) and not work.is_file():
-        harvesting.fetch_bundle(detect.choose(run.engine), run)
+    if run.staged and _unharvested(run):
+        _fetch(run, work)
     if _unharvested(run) and work.is_file():
         shutil.copyfile(work, folder / "work.bundle")
     refs = _hidden_refs(run)
@@ -74,6 +74,16 @@ def keep(run: Run) -> Path:
         with os.fdopen(handle, "w") as file:
             json.dump(data, file, indent=2)
     return folder
+
+
+def _fetch(run: Run, work: Path) -> None:
+    """What is in the volume, also where a bundle lies there: it may be of an earlier end."""
+    try:
+        harvesting.fetch_bundle(detect.choose(run.engine), run)
+    except PlandockError:
+        # What was refused lies there as it came.
+        if not (run.exit_code == HarvestRefused.exit_code and work.is_file()):
+            raise
 
 
 def remove(store: Store, run: Run) -> None:
@@ -117,8 +127,13 @@ def _remove_folder(folder: Path) -> None:
 
 
 def _unharvested(run: Run) -> bool:
-    """Whether a box's work did not come home; a kept volume alone may hold only left-overs."""
-    return run.exit_code == 23 or (run.staged and not (run.head or run.state == "done"))
+    """Whether a box's work did not come home; a kept volume alone may hold only left-overs.
+
+    A resumed run has the head of its earlier end until it has another.
+    """
+    if run.exit_code == HarvestRefused.exit_code:
+        return True
+    return run.staged and run.state is not State.DONE and run.head in ("", run.tip)
 
 
 def _hidden_refs(run: Run) -> list[str]:
