@@ -58,6 +58,10 @@ class ProcessFailed(PlandockError):
         self.finished = finished
 
 
+class TimedOut(ProcessFailed):
+    """A child process did not come to its end in time."""
+
+
 def clean_environment(
     extra: Mapping[str, str] | None = None, *, keep: Iterable[str] = ()
 ) -> dict[str, str]:
@@ -116,7 +120,7 @@ def run(
     except FileNotFoundError as error:
         raise ProcessFailed(f"{vector[0]} was not found", hint=f"install {vector[0]}") from error
     except subprocess.TimeoutExpired as error:
-        raise ProcessFailed(f"{vector[0]} did not answer within {timeout_s:.0f} s") from error
+        raise TimedOut(f"{vector[0]} did not answer within {timeout_s:.0f} s") from error
     except OSError as error:
         raise ProcessFailed(f"{vector[0]} could not be started: {error.strerror}") from error
     finished = Finished(vector, done.returncode, done.stdout or b"", done.stderr or b"")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 import time
 import traceback
@@ -47,6 +48,7 @@ for _module in (setting_up, running, ending, inspecting, taking, recovering):
 
 def main() -> int:
     """Run one command; returns the exit code of the contract (shared/design.md, section 4)."""
+    _end_tidily()
     try:
         answer = cli.main(standalone_mode=False)
         return answer if isinstance(answer, int) else 0
@@ -80,6 +82,19 @@ def main() -> int:
         click.echo(f"plandock: this is a bug: {one_line(redact(str(error)))}", err=True)
         click.echo(f"  next: report it with {log}", err=True)
         return 3
+
+
+def _end_tidily() -> None:
+    """Let SIGTERM and a closed terminal end a command as Ctrl-C does: what it has laid out for
+    itself is taken away on the way, and the exit code is 128 and the signal's number."""
+
+    def leave(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # One that is ignored (nohup) stays so.
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, leave)
 
 
 def _in_our_folders(error: OSError) -> bool:

@@ -18,7 +18,7 @@ from plandock.engines import dialect as dialect_module
 from plandock.engines.dialect import Dialect, EngineName, LocalHost
 from plandock.engines.protocol import ContainerSpec, ContextFile, EngineDown, NotThere, Progress
 from plandock.errors import EngineError
-from plandock.proc import Finished, ProcessFailed
+from plandock.proc import Finished, ProcessFailed, TimedOut
 
 DOWN = re.compile(
     r"cannot connect to the docker daemon|error during connect|is the docker daemon running"
@@ -153,13 +153,17 @@ class Caller:
                 # Ending the client does not end what it started.
                 gone = self._vector(arguments.remove_arguments(container, self.dialect))
                 proc.run(gone, env=self._env(), cwd=self._place(), check=False)
-            if shutil.which(self._program) is None:
+            hung = isinstance(error, TimedOut) and not container
+            if hung or shutil.which(self._program) is None:
                 raise EngineDown(error.message, hint=error.hint) from error
             raise EngineError(error.message, hint=error.hint) from error
 
     def _checked(self, finished: Finished, check: bool) -> Finished:
         if finished.ok or not check:
             return finished
+        if finished.returncode < 0:
+            # Nothing that the engine has said: asked once more it may answer.
+            raise EngineDown(f"{self._name} was ended by signal {-finished.returncode}")
         said = reading.engine_words(finished.stderr.decode("utf-8", "replace"))
         message = f"{self._name}: {reading.complaint(said) or finished.complaint}"
         if DOWN.search(said):

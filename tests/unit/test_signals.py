@@ -1,0 +1,62 @@
+"""What a signal leaves of a command: its exit code, and nothing in the file system."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+# A command that stands where `merge` and `apply` do their work: in a temporary folder.
+_WORK = """
+import sys, tempfile, time
+from plandock.cli import app
+place = sys.argv.pop()
+@app.cli.command()
+def linger():
+    with tempfile.TemporaryDirectory(dir=place):
+        print("ready", flush=True)
+        time.sleep(60)
+sys.argv[1:] = ["linger"]
+sys.exit(app.main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_signal_ends_a_command_with_its_code_and_leaves_no_folder(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    """Ctrl-C, a kill and a closed terminal alike."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", _WORK, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"ready\n", child.stderr
+    assert len(os.listdir(tmp_path)) == 1
+    child.send_signal(number)
+    assert child.wait(timeout=60) == code
+    assert os.listdir(tmp_path) == []
+    child.communicate()
+
+
+def test_a_command_under_nohup_goes_on_when_the_terminal_is_closed(tmp_path: Path) -> None:
+    """Who ignores SIGHUP on purpose is not ended by it; SIGTERM still ends it."""
+    child = subprocess.Popen(
+        ["nohup", sys.executable, "-c", _WORK, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"ready\n"
+    child.send_signal(signal.SIGHUP)
+    time.sleep(0.5)
+    assert child.poll() is None
+    child.terminate()
+    assert child.wait(timeout=60) == 143
+    child.communicate()
