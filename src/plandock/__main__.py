@@ -11,8 +11,15 @@ def main() -> int:
         from plandock.hook.entry import main as hook
 
         return hook()
+    import signal
+
+    # Ctrl-C while modules are being loaded ends the process without a word, as it is to.
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     from plandock.cli.app import main as cli
 
+    signal.signal(signal.SIGINT, before)
     return cli()
 
 

@@ -60,3 +60,29 @@ def test_a_command_under_nohup_goes_on_when_the_terminal_is_closed(tmp_path: Pat
     child.terminate()
     assert child.wait(timeout=60) == 143
     child.communicate()
+
+
+# Loading the command line takes as long as one likes.
+_LOADING = """
+import sys, time
+from plandock.__main__ import main
+class Slow:
+    def find_spec(self, name, path, target=None):
+        if name == "plandock.cli.app":
+            print("ready", flush=True)
+            time.sleep(60)
+sys.meta_path.insert(0, Slow())
+main()
+"""
+
+
+def test_ctrl_c_while_the_program_is_being_loaded_is_no_traceback() -> None:
+    """A shell shows 130 for a process that ended by SIGINT; the user sees nothing else."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", _LOADING], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"ready\n"
+    child.send_signal(signal.SIGINT)
+    _, said = child.communicate(timeout=60)
+    assert (child.returncode, said) == (-signal.SIGINT, b"")
