@@ -6,7 +6,7 @@ VENV_PYTHON := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup venv demo test lint fmt bench fuzz crash soak stop clean
+.PHONY: help setup venv demo test lint fmt bench fuzz crash soak limits stop clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 14
@@ -43,6 +43,9 @@ crash: setup ## the supervisor killed at every step and 3 times inside each; ARG
 
 soak: setup ## 200 runs through the queue, and what they leave; ARGS='--runs 40 --engine podman'
 	@$(VENV_PYTHON) -m tools.soak $(ARGS)
+
+limits: setup ## whole runs through limits and failures with both CLIs; prints what each cost
+	@PLANDOCK_TEST_LIMITS=all $(VENV_PYTHON) -m pytest -s tests/e2e/test_limits.py $(ARGS)
 
 stop: venv ## stop the Docker daemon, if set-up started it
 	@$(VENV_PYTHON) -m tools.setup stop

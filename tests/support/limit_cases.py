@@ -1,0 +1,240 @@
+"""The cases of `tests/e2e/test_limits.py`: how the API fails, and what users do meanwhile."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from typing import Any
+
+from plandock.runs.model import State
+from plandock.standin import Failure, StandIn, ToolCall, bash
+from tests.crash.crashing import supervisor_of
+from tests.support.laptop import ACCESS, Laptop
+from tests.support.limits import PATIENCE_S, TROUBLE, WORK, Case, Story
+
+RENEWED = ACCESS.replace("made-up", "renewed")
+STORED = ACCESS.replace("made-up", "stored")
+LONG_S = 3 * 3600.0
+
+
+def fails(kind: Any, **more: Any) -> Failure:
+    """A failure at the step of the trouble."""
+    return Failure(kind, step=TROUBLE, **more)
+
+
+# -- what users do meanwhile
+
+
+def look_and_stop(story: Story) -> None:
+    """While it waits: every command that tells of it; its supervisor killed; two stops at once."""
+    laptop, run_id, seen = story.laptop, story.run_id, story.seen
+    story.until(State.WAITING)
+    seen["ps"] = laptop.plandock("ps", env={"COLUMNS": "250"}).stdout
+    seen["ps --json"] = next(r for r in laptop.json("ps") if r["id"] == run_id)
+    seen["show --json"] = laptop.json("show", run_id)
+    seen["show"] = laptop.plandock("show", run_id).stdout
+    seen["wait"] = laptop.plandock("wait", run_id, "--timeout", "1", check=False).returncode
+    seen["pids"] = kill_and_revive(story)
+    argv = [sys.executable, "-m", "plandock", "stop", run_id]
+    stops = [
+        subprocess.Popen(argv, cwd=laptop.repo.root, env=laptop.env, stdout=subprocess.DEVNULL)
+        for _ in range(2)
+    ]
+    seen["stops"] = [stop.wait(PATIENCE_S) for stop in stops]
+    seen["wait after"] = laptop.plandock("wait", run_id, check=False).returncode
+
+
+def kill_and_revive(story: Story) -> tuple[int, int]:
+    """Kill the supervisor of a run that waits, then type any command: both supervisors' pids."""
+    story.seen["before the kill"] = story.until(State.WAITING)
+    first = supervisor_of(story.now())
+    os.kill(first, signal.SIGKILL)
+    end = time.monotonic() + PATIENCE_S
+    while not (second := supervisor_of(story.now())) or second == first:
+        story.laptop.plandock("ps")
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    story.seen["after the kill"] = story.now()
+    return first, second
+
+
+def orphan(story: Story) -> None:
+    """Its supervisor is killed while it waits."""
+    story.seen["pids"] = kill_and_revive(story)
+
+
+def look_at_once(story: Story) -> None:
+    """The user knows better than a long wait."""
+    story.until(State.WAITING)
+    story.seen["said"] = story.laptop.plandock("resume", story.run_id).stdout
+
+
+def resume_until_done(story: Story) -> None:
+    """The run ends at a limit of the user's own, and is let go on, as often as it takes."""
+    laptop, stops = story.laptop, story.seen.setdefault("stops", [])
+    while (run := story.until(State.STOPPED, State.DONE)).state is State.STOPPED:
+        code = laptop.plandock("wait", story.run_id, check=False).returncode
+        branches = laptop.repo.git("branch", "--list", story.case.name)
+        files = laptop.repo.git("ls-tree", "--name-only", story.case.name) if branches else ""
+        stops.append((run, code, files.split()))
+        laptop.plandock("resume", story.run_id)
+
+
+def renew(story: Story) -> None:
+    """The host's Claude Code renews its login while the run waits for one."""
+    story.seen["waiting"] = story.until(State.WAITING, reason="login")
+    time.sleep(3.0)  # looked at more than once
+    story.laptop.log_in(token=RENEWED)
+
+
+def store_a_token(story: Story) -> None:
+    """The renewed login is refused, too; then the user stores a token."""
+    end = time.monotonic() + PATIENCE_S
+    refused = ("unauthorized", RENEWED, story.case.name)
+    while refused not in {(r.failure, r.token, r.scene) for r in story.laptop.standin.requests}:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    story.until(State.WAITING, reason="login")
+    story.laptop.plandock("login", "--token", stdin=STORED)
+
+
+def renew_at_the_first_refusal(story: Story) -> None:
+    """The host's login is renewed while the CLI in the box still tries again."""
+    end = time.monotonic() + PATIENCE_S
+    while not any(r.failure == "unauthorized" for r in story.laptop.standin.requests):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    story.laptop.log_in(token=RENEWED)
+
+
+def renew_while_it_works(story: Story) -> None:
+    """The host's login is renewed long before the API refuses the old one."""
+    story.laptop.standin.wait_for(TROUBLE + 1, scene=story.case.name, timeout_s=PATIENCE_S)
+    story.laptop.log_in(token=RENEWED)
+
+
+def in_box(story: Story, *argv: str) -> bool:
+    """Whether a command goes well in the run's box, in its workspace."""
+    words = [story.laptop.engine, "exec", "-w", str(story.laptop.repo.root)]
+    words += [f"plandock-{story.run_id}-box", *argv]
+    return subprocess.run(words, capture_output=True, check=False).returncode == 0
+
+
+def until_in_box(story: Story, name: str) -> None:
+    """Wait for a file that the agent's command makes."""
+    end = time.monotonic() + PATIENCE_S
+    while not in_box(story, "test", "-e", name):
+        assert not story.now().state.final, story.now()
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
+def kill_the_box(story: Story) -> None:
+    """The box is killed from outside, in the middle of a command."""
+    until_in_box(story, "hung")
+    argv = [story.laptop.engine, "kill", f"plandock-{story.run_id}-box"]
+    subprocess.run(argv, capture_output=True, check=True)
+
+
+def renew_before_the_start(story: Story) -> None:
+    """What is left of the login does not do for a run, so it waits before anything is there."""
+    story.seen["waiting"] = story.until(State.WAITING)
+    story.seen["asked"] = len(story.laptop.standin.requests)
+    story.laptop.log_in()
+
+
+def close_and_reopen(story: Story) -> None:
+    """Nothing listens where the API was, then it does again, at the same place."""
+    laptop, old = story.laptop, story.laptop.standin
+    until_in_box(story, "here")
+    old.stop()
+    assert in_box(story, "touch", "go")
+    story.until(State.WAITING)
+    laptop.standin = StandIn(old.script, port=old.port).start()
+
+
+def leave_notes(laptop: Laptop) -> None:
+    """Have the user's command note what it is told."""
+    program = laptop.home / "note"
+    script = (
+        f"#!{sys.executable}\n"
+        "import json, os, sys\n"
+        f"with open({str(laptop.home / 'told')!r}, 'a') as file:\n"
+        "    file.write(f\"{os.environ['PLANDOCK_EVENT']} {json.load(sys.stdin)['id']}\\n\")\n"
+    )
+    program.write_text(script)
+    program.chmod(0o755)
+    laptop.env["PLANDOCK_NOTIFY"] = str(program)
+
+
+def notes(story: Story) -> list[str]:
+    """The events that the user's command was told of, for this run."""
+    file = story.laptop.home / "told"
+    lines = file.read_text().splitlines() if file.exists() else []
+    return [event for event, _, run in (x.partition(" ") for x in lines) if run == story.run_id]
+
+
+# -- the cases
+
+
+def hangs_once(name: str) -> tuple[ToolCall, ...]:
+    """Work that hangs in a command the first time that it comes there, with a commit behind it."""
+    hang = f"test -e {name} || {{ touch {name}; tail -f /dev/null; }}"
+    return (*WORK[:2], bash(hang), *WORK[2:])
+
+
+ROOMY = {"PLANDOCK_MAX_PARALLEL": "4"}
+# The longest first.
+API = (
+    Case("busy", (fails("overloaded", times=8),)),
+    Case(
+        "deadline", env={"PLANDOCK_TIMEOUT": "40s"}, work=hangs_once("hung"),
+        act=resume_until_done,
+    ),
+    Case(
+        "silence", (fails("silence", silent_s=PATIENCE_S),), {"PLANDOCK_SILENCE": "30s"},
+        everywhere=True,
+    ),
+    Case("limit", (fails("usage_limit", reset_in_s=20.0, until_reset=True),), everywhere=True),
+    Case("limit-without-a-time", (fails("rate_limited", times=7),), act=look_at_once),
+    Case("killed-box", work=hangs_once("hung"), act=kill_the_box, everywhere=True),
+    Case("orphan", (fails("usage_limit", reset_in_s=25.0, until_reset=True),), act=orphan),
+    Case("malformed", (fails("malformed", times=2),), everywhere=True),
+    Case("cut", (fails("cut_stream"),), everywhere=True),
+    Case("limit-in-the-past", (fails("usage_limit", reset_in_s=-3600.0),)),
+    Case("busy-for-a-moment", (fails("overloaded", times=3),)),
+    Case("broken-for-a-moment", (fails("server_error", times=2),)),
+    Case("reset", (fails("reset", times=2),)),
+    Case("limit-far-away", (fails("usage_limit", reset_in_s=400 * 86_400.0),), act=look_at_once),
+    Case("stopped", (fails("usage_limit", reset_in_s=LONG_S),), act=look_and_stop),
+    Case("budget", env={"PLANDOCK_MAX_BUDGET_USD": "0.08"}, act=resume_until_done),
+)  # fmt: skip
+EXPIRED = fails("unauthorized", times=None, if_token=ACCESS)
+LOGIN = (
+    Case("login", (EXPIRED,), act=renew, everywhere=True),
+    Case("stored", (EXPIRED, replace(EXPIRED, if_token=RENEWED)), act=store_a_token),
+)
+FRESH = (
+    Case("fresh", (EXPIRED,), act=renew_at_the_first_refusal, everywhere=True),
+    Case("sealed", (EXPIRED,), {"PLANDOCK_CREDENTIALS": "sealed"}, act=renew_at_the_first_refusal),
+)
+# The command ends when the box has the new login, and the next request finds the old one refused.
+IN_BOX = "until grep -q renewed ~/.claude/.credentials.json; do sleep 0.2; done"
+HANDED_IN = (
+    Case(
+        "handed-in",
+        (replace(EXPIRED, step=TROUBLE + 1),),
+        work=(*WORK[:2], bash(IN_BOX), *WORK[2:]),
+        act=renew_while_it_works,
+        everywhere=True,
+    ),
+)
+EXPIRING = (Case("expiring", act=renew_before_the_start),)
+PAUSE = "touch here; until test -e go; do sleep 0.2; done"
+CLOSED = (Case("closed", work=(*WORK[:2], bash(PAUSE), *WORK[2:]), act=close_and_reopen),)
+LAPTOPS = (API, LOGIN, FRESH, HANDED_IN, EXPIRING, CLOSED)
+CASES = {case.name: case for cases in LAPTOPS for case in cases}
