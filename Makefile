@@ -38,7 +38,7 @@ fuzz: venv ## the parsers and matchers, for longer than in test
 	    -max_total_time=600 -max_len=4096 -dict=tests/fuzz/gateway_head.dict \
 	    -artifact_prefix=.setup/fuzz/ ;; esac
 
-crash: setup ## the supervisor killed at every step and 3 times inside each; ARGS='-k podman'
+crash: setup ## supervisor killed at every step and 3 times inside each, engine at every step; ARGS='-k podman'
 	@CRASH_POINTS=3 CRASH_SHARES=2 $(VENV_PYTHON) -m pytest -s tests/crash $(ARGS)
 
 soak: setup ## 200 runs through the queue, and what they leave; ARGS='--runs 40 --engine podman'

@@ -40,10 +40,9 @@ def make_laptop(tmp_path: Path, standin: StandIn) -> Iterator[Callable[..., Lapt
     """A factory of laptops; what their runs leave in the engine is removed at the end."""
     made: list[Laptop] = []
 
-    def make(cli: Path, engine: str = "docker", **rest: Any) -> Laptop:
-        laptop = Laptop(
-            tmp_path / f"laptop{len(made)}", cli=cli, engine=engine, standin=standin, **rest
-        )
+    def make(cli: Path, engine: str = "docker", *, root: Path | None = None, **rest: Any) -> Laptop:
+        place = root or tmp_path / f"laptop{len(made)}"
+        laptop = Laptop(place, cli=cli, engine=engine, standin=standin, **rest)
         made.append(laptop)
         return laptop
 

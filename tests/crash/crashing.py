@@ -88,6 +88,28 @@ def course_of(laptop: Laptop, run_id: str) -> list[tuple[str, float]]:
     return list(course.items())
 
 
+def until_event(laptop: Laptop, run_id: str, wanted: str, patience_s: float = 600.0) -> None:
+    """Wait until a run records this step or move."""
+    end = time.monotonic() + patience_s
+    with store_of(laptop) as store:
+        while True:
+            over = store.get(run_id).state.final
+            if wanted in map(label, store.events(run_id)):
+                return
+            assert not over, (store.get(run_id), log_of(run_id, laptop))
+            assert time.monotonic() < end, store.get(run_id)
+            time.sleep(POLL_S)
+
+
+def until_over(laptop: Laptop, run_id: str, patience_s: float = 600.0) -> None:
+    """Wait until the run has ended and its supervisor is gone, without a command of the user's."""
+    end = time.monotonic() + patience_s
+    with store_of(laptop) as store:
+        while store.get(run_id).state not in FINAL or supervisor_of(store.get(run_id)):
+            assert time.monotonic() < end, store.get(run_id)
+            time.sleep(0.05)
+
+
 def recover(laptop: Laptop) -> None:
     """What the next command of the user's does first: go on with what has no supervisor."""
     code = "from plandock.runs.store import Store; from plandock.supervisor import queue; "
@@ -130,7 +152,12 @@ class Killer:
                 if not supervisor_of(run) and time.monotonic() - asked > 1.0:
                     recover(self.laptop)
                     asked = time.monotonic()
-                assert time.monotonic() < end, (run, label(events[-1]), self.killed, log_of(self))
+                assert time.monotonic() < end, (
+                    run,
+                    label(events[-1]),
+                    self.killed,
+                    log_of(self.run_id, self.laptop),
+                )
                 time.sleep(POLL_S)
 
     def _kill(self, store: Store, moment: Moment) -> None:
@@ -151,9 +178,9 @@ class Killer:
         print(f"{self.laptop.engine} {self.run_id}: killed supervisor {pid} at {words}")
 
 
-def log_of(killer: Any) -> str:
-    """The end of the log of what drives a `run_id` on a `laptop`."""
-    log = run_folder(killer.laptop, killer.run_id) / "supervisor.log"
+def log_of(run_id: str, laptop: Laptop) -> str:
+    """The end of what a run's supervisor has said."""
+    log = run_folder(laptop, run_id) / "supervisor.log"
     return log.read_text(errors="replace")[-3000:] if log.exists() else ""
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.crash import crashing
-from tests.crash.crashing import FINAL, assert_nothing_lost
+from tests.crash.crashing import assert_nothing_lost
 from tests.support.laptop import Laptop
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.e2e]
@@ -35,26 +35,14 @@ def test_a_run_whose_container_is_killed_goes_on_by_itself(
     refs = laptop.refs()
     run = crashing.hand_off(laptop)
     if moment == "running":
-        _event(laptop, run, "staging to running")
+        crashing.until_event(laptop, run, "staging to running")
     elif moment != "as soon as it runs":
-        _event(laptop, run, "step working")
+        crashing.until_event(laptop, run, "step working")
         time.sleep(dice.uniform(0.0, 1.0) + (1.0 if moment == "later" else 0.0))
     state = _kill(laptop, run, role)
     print(f"{engine}: killed the {role} ({moment}) in state {state}")
-    end = time.monotonic() + 150
-    with crashing.store_of(laptop) as store:
-        while store.get(run).state not in FINAL or crashing.supervisor_of(store.get(run)):
-            assert time.monotonic() < end, store.get(run)
-            time.sleep(0.05)
+    crashing.until_over(laptop, run)
     assert_nothing_lost(laptop, run, refs)
-
-
-def _event(laptop: Laptop, run_id: str, wanted: str) -> None:
-    end = time.monotonic() + 60
-    with crashing.store_of(laptop) as store:
-        while wanted not in map(crashing.label, store.events(run_id)):
-            assert time.monotonic() < end
-            time.sleep(crashing.POLL_S)
 
 
 def _kill(laptop: Laptop, run_id: str, role: str) -> str:

@@ -235,6 +235,18 @@ def test_a_disk_that_runs_full_is_said_once_a_minute(
         assert (said[0]["free_bytes"], said[0]["free_inodes"]) == (free, inodes)
 
 
+def test_a_disk_that_runs_full_within_a_minute_is_said_again(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """At each half of what was left before: a few lines, however fast it goes."""
+    found = SimpleNamespace(f_frsize=1 << 20, f_blocks=4096, f_files=0, f_favail=0)
+    disk = Disk("/", Report(), lambda: 0.0, lambda _: found)  # type: ignore[arg-type,return-value]
+    for free in (73, 70, 36, 35, 0, 0, 0):
+        found.f_bavail = free
+        disk.look()
+    assert [x["free_bytes"] >> 20 for x in lines(capsys)] == [73, 36, 0]
+
+
 def test_a_real_disk_can_be_looked_at() -> None:
     """The fields that are read are those of this system."""
     Disk(os.path.dirname(__file__), Report()).look()

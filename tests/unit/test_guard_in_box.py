@@ -96,6 +96,20 @@ def test_a_shut_gate_holds_a_request_back_until_it_opens(steward: ModuleType) ->
                 assert carried.recv(100) == b"POST /v1/messages"
 
 
+def test_a_cli_that_hangs_after_its_result_is_ended(
+    steward: ModuleType, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its work is done; neither its life nor its open output holds the run up."""
+    monkeypatch.setattr(steward, "END_S", 0.2)
+    made = steward.Steward()
+    program = f"print({json.dumps({'type': 'result'})!r}, flush=True); import time; time.sleep(600)"
+    argv = [sys.executable, "-c", program]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as made.cli:
+        made.follow()
+    assert made.seen_result
+    assert made.cli.returncode < 0
+
+
 @pytest.mark.parametrize(
     ("errors", "lost"),
     [(["No conversation found with session ID: x"], True), (["something else"], False)],

@@ -11,8 +11,9 @@ import pytest
 
 from plandock.claude.login import Login
 from plandock.engines import detect
-from plandock.engines.protocol import EngineDown
+from plandock.engines.protocol import ContainerSpec, EngineDown
 from plandock.errors import CredentialsError
+from plandock.proc import Finished
 from plandock.runs.model import Run, RunId, State, utc_time
 from plandock.runs.store import Store
 from plandock.supervisor import logins, waiting
@@ -268,3 +269,41 @@ def test_a_login_handed_in_before_this_attempt_was_tried_by_it(store: Store, clo
     store.admit(run.id, 1)
     store.move(run.id, State.STAGING, State.RUNNING)
     assert not logins.is_superseded(store, store.get(run.id))
+
+
+class Engine:
+    """As far as a run asks that waits for room."""
+
+    def __init__(self, free: int) -> None:
+        self.free = free
+
+    def ping(self) -> str:
+        return "28"
+
+    def remove(self, container: str) -> None:
+        assert container.endswith("-room")
+
+    def run(self, spec: ContainerSpec) -> Finished:
+        assert spec.network == "none"
+        return Finished((), 0, f"Avail\n{self.free}\n".encode(), b"")
+
+
+@pytest.mark.parametrize(
+    ("back_to", "free", "goes"),
+    [("", 100 << 20, False), ("", 200 << 20, True), ("harvesting", 100 << 20, True),
+     ("harvesting", 1 << 20, False)],
+)  # fmt: skip
+def test_room_in_the_engine_is_asked_for_and_not_tried(
+    store: Store,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    back_to: str,
+    free: int,
+    goes: bool,
+) -> None:
+    """Going on just to see would cost requests; a harvest needs less room than the work."""
+    monkeypatch.setattr(detect, "choose", lambda name: Engine(free))
+    monkeypatch.setattr(waiting, "_check_room", lambda run: None)
+    run = waits(store, reason="disk", engine="docker", staged=True, image="i", back_to=back_to)
+    after = looked(store, run)
+    assert after.state == ((back_to or "queued") if goes else "waiting")

@@ -366,7 +366,7 @@ def remove_containers(engine: Engine, run: Run) -> None:
 
 def remove_helpers(engine: Engine, run: Run) -> None:
     """Remove what a killed supervisor's harvest left at work; the box itself stays."""
-    for role in ("stage", "harvest", "conversation"):
+    for role in ("stage", "harvest", "conversation", "room"):
         engine.remove(f"plandock-{run.id}-{role}")
 
 

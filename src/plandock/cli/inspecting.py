@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from plandock.cli import egress_log, standing
 from plandock.cli.common import as_ascii, json_option, print_json, run_argument
 from plandock.errors import PlandockError
 from plandock.printable import one_line, printable
+from plandock.runs.model import Run
 from plandock.runs.store import Store
 from plandock.settings import show as settings_show
 from plandock.supervisor import receipt as receipts
@@ -30,6 +32,7 @@ def ps(every: bool, as_json: bool) -> None:
     """List runs, newest first."""
     with Store() as store:
         runs = store.list()
+    _warn_of_full_disks(runs)
     places = standing.queue_places(runs)
     if as_json:
         print_json([r.to_json() | {"queue_position": places.get(str(r.id))} for r in runs])
@@ -59,6 +62,11 @@ def ps(every: bool, as_json: bool) -> None:
     Console().print(table)
 
 
+def _warn_of_full_disks(runs: Iterable[Run]) -> None:
+    for line in standing.full_disks(runs):
+        click.echo(f"plandock: {line}", err=True)
+
+
 @click.command()
 @run_argument
 @json_option
@@ -68,6 +76,7 @@ def show(run_name: str, as_json: bool) -> None:
         run = store.find(run_name)
         events = store.events(run.id)
         places = standing.queue_places(store.list(unfinished=True))
+    _warn_of_full_disks([run])
     if as_json:
         print_json(run.to_json() | {"queue_position": places.get(str(run.id))})
         return

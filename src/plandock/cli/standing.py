@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
 import time
 from collections.abc import Iterable
 
 import click
 
+from plandock import paths
 from plandock.errors import PlandockError
 from plandock.printable import one_line, printable
 from plandock.runs.model import Run, State
@@ -16,6 +18,7 @@ from plandock.runs.store import Store
 from plandock.supervisor import recover
 
 _POLL_S = 0.1
+_LEAST_ROOM = 1 << 20
 _PLACE_S = 1.0  # between two looks at the queue
 _NUDGE_S = 3.0
 
@@ -94,6 +97,20 @@ def ending(now: Run) -> str:
     if now.hint:
         said += f"\n  next: {one_line(now.hint)}"
     return printable(said)
+
+
+def full_disks(runs: Iterable[Run]) -> list[str]:
+    """A line for each place of unfinished runs that has no room: what is stored of them there
+    may lag behind, and cannot say so itself."""
+    going = [r for r in runs if not r.state.final]
+    places = dict.fromkeys([str(paths.state_dir()), *(r.repo for r in going)] if going else [])
+    found = []
+    for place in places:
+        with contextlib.suppress(OSError):
+            if shutil.disk_usage(place).free < _LEAST_ROOM:
+                words = "runs go on by themselves once there is room"
+                found.append(printable(f"the disk with {place} is full: {words}"))
+    return found
 
 
 def _ordinal(n: int) -> str:

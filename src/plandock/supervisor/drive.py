@@ -19,7 +19,14 @@ from plandock import paths
 from plandock.claude.redact import redact
 from plandock.engines import detect
 from plandock.engines.protocol import BrokenOff, EngineDown
-from plandock.errors import CredentialsError, EngineError, IsolationError, PlandockError, StoreError
+from plandock.errors import (
+    CredentialsError,
+    EngineError,
+    HarvestRefused,
+    IsolationError,
+    PlandockError,
+    StoreError,
+)
 from plandock.proc import ProcessFailed
 from plandock.runs import alive
 from plandock.runs.database import FolderGone
@@ -47,8 +54,6 @@ _LOCK_PATIENCE_S = 3.0
 _ORPHANS_S = 1.0
 # How often a box or gateway may end before the agent is let go.
 _MOST_FALSE_STARTS = 3
-# As engines, git and the kernel put it.
-_FULL = ("no space left on device", "disk quota exceeded", "database or disk is full")
 _REASONS: dict[type[Exception], str] = {IsolationError: "isolation", harvesting.WorkGone: "lost"}
 
 
@@ -203,13 +208,13 @@ def _mishap(store: Store, run: Run, error: Exception) -> None:
     ):
         waiting.interrupt(store, run, "engine", words)
     elif _is_full(error):
-        waiting.interrupt(store, run, "disk", words)
+        waiting.interrupt(store, run, "disk", f"{_whose_disk(error)} is full: {words}")
     elif (
         isinstance(error, EngineError)
-        and run.state is State.HARVESTING
+        and run.state in (State.RUNNING, State.HARVESTING)
         and run.strikes < harvesting.MOST_TRIES
     ):
-        say(f"the harvest is tried again: {words}")
+        say(f"{run.state} is tried again: {words}")
         store.change(run.id, strikes=run.strikes + 1)
         time.sleep(_STORE_POLL_S)
     elif (
@@ -239,9 +244,16 @@ def _is_away(run: Run) -> bool:
 
 
 def _is_full(error: BaseException) -> bool:
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return True
-    return any(words in str(error).lower() for words in _FULL)
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if isinstance(error, harvesting.HarvestBroke):
+        return error.full
+    # What is refused is told in words of the box's own.
+    return not isinstance(error, HarvestRefused) and harvesting.is_full(str(error))
+
+
+def _whose_disk(error: BaseException) -> str:
+    return "the engine's disk" if isinstance(error, EngineError) else "the disk of this machine"
 
 
 def _fail(store: Store, run: Run, error: Exception) -> None:

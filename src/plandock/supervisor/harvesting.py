@@ -33,10 +33,28 @@ _GRACE_S = 60.0
 _REFUSED = 3
 # How often a harvest that its engine broke off is tried again.
 MOST_TRIES = 3
+# The exit code where not the container failed, but what was to start it (Docker and Podman).
+_ENGINES_OWN = 125
+# As engines, git and the kernel put it.
+_FULL = ("no space left on device", "disk quota exceeded", "database or disk is full")
+
+
+class HarvestBroke(EngineError):
+    """The container of the harvest failed; ``full`` says that its disk is full, which the box's
+    own words, as they may stand in the message, do not."""
+
+    def __init__(self, message: str, *, hint: str, full: bool) -> None:
+        super().__init__(message, hint=hint)
+        self.full = full
 
 
 class WorkGone(RunUnsuccessful):
     """There is nothing to harvest any more."""
+
+
+def is_full(words: str) -> bool:
+    """Whether these words, which nobody in a box has chosen, speak of a full disk."""
+    return any(x in words.lower() for x in _FULL)
 
 
 def harvest(store: Store, run: Run) -> None:
@@ -178,11 +196,13 @@ def fetch_bundle(engine: Engine, run: Run) -> harvesting.Header:
             engine.ping()
             errors.seek(0)
             said = errors.read(2000).decode("utf-8", "replace").strip()
+            full = code == errno.ENOSPC or (code == _ENGINES_OWN and is_full(said))
             said = said or (refusal.reasons[0] if refusal else f"exit code {code}")
-            raise EngineError(
+            raise HarvestBroke(
                 f"the harvest failed in its container: {one_line(said)}",
                 hint=f"plandock resume {run.id}; the work is in the volume"
                 f" {launch.names_of(run).work}",
+                full=full,
             )
         if refusal is not None:
             raise refusal

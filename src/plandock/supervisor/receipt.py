@@ -95,7 +95,7 @@ def as_text(run: Run) -> str:
         rows.append(("why", run.message))
     if run.outcome:
         rows.append(("summary", " ".join(run.outcome.split())[:600]))
-    rows += [("next", step) for step in next_steps(run)]
+    rows += [("next", step) for step in ([run.hint] if run.hint else []) + next_steps(run)]
     return "\n".join(f"{name:>9}  {one_line(text, limit=700)}" for name, text in rows)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from plandock.claude.redact import redact
 from plandock.runs.model import Run, utc_now
 from plandock.runs.store import Store
@@ -15,5 +17,6 @@ def begin(store: Store, run: Run, name: str) -> None:
 
 
 def say(words: str) -> None:
-    """One line into supervisor.log, without secrets."""
-    print(f"{utc_now()} {redact(words)}", flush=True)
+    """One line into supervisor.log, without secrets; lost where that disk is full."""
+    with contextlib.suppress(OSError):
+        print(f"{utc_now()} {redact(words)}", flush=True)

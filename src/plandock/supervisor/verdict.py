@@ -71,7 +71,11 @@ def judge(
         return Verdict("end", stopped("timeout", "the run reached its time limit"))
     if run.reason == "disk" and not progress.succeeded:
         return Verdict(
-            "wait", reason="disk", message="the engine's disk is full", strikes=run.strikes
+            "wait",
+            reason="disk",
+            message="the engine's disk is full",
+            hint="make room there; the run goes on by itself",
+            strikes=run.strikes,
         )
     result = progress.result or {}
     if result.get("subtype") in ("error_max_turns", "error_max_budget_usd"):

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from plandock import paths
+from plandock.box import launch
 from plandock.engines import detect
+from plandock.engines.protocol import Engine
 from plandock.errors import CredentialsError, PlandockError
 from plandock.runs.model import Run, State
 from plandock.runs.store import Store
@@ -22,14 +24,16 @@ from plandock.settings.keys import Settings
 from plandock.supervisor import logins
 from plandock.supervisor.steps import say
 from plandock.supervisor.verdict import stopped
+from plandock.supervisor.watch import LEAST_ROOM
 
 _LOOK_S = 1.0
 _LONGEST_PAUSE_S = 30.0
 # Clocks are corrected all the time, by less than this.
 _CLOCK_SLACK_S = 60.0
 _FIRST_TRY_S, _LONGEST_TRY_S = 15.0, 900.0
-# What it takes to harvest a run of ordinary size.
-_ROOM = 32 << 20
+# What it takes to harvest a run of ordinary size, and to go on with the work: more than that at
+# which the watch ends a box.
+_ROOM, _ROOM_TO_WORK = 32 << 20, 2 * LEAST_ROOM
 
 
 def look(store: Store, run: Run) -> None:
@@ -113,14 +117,17 @@ def _look_for_engine(store: Store, run: Run) -> None:
         if run.reason == "disk":
             _check_room(run)
         if run.engine:
-            detect.choose(run.engine).ping()
+            engine = detect.choose(run.engine)
+            engine.ping()
+            if run.reason == "disk":
+                _check_engines_room(engine, run)
     except (PlandockError, OSError) as error:
         say(f"still waits ({run.reason}): {error}")
         _sleep(store, run, pause)
         return
-    if run.reason == "disk":
-        # Whether there is room again in the engine shows only when it is tried.
-        _sleep(store, run, pause)
+    if run.reason == "disk" and run.back_to == State.STAGING:
+        # Before there are volumes, whether there is room shows only when it is tried.
+        _sleep(store, run, _LONGEST_PAUSE_S / 3)
     _go_on(store, run, State(run.back_to or "queued"))
 
 
@@ -129,6 +136,20 @@ def _check_room(run: Run) -> None:
         free = shutil.disk_usage(place).free
         if free < _ROOM:
             raise PlandockError(f"{place} has {free >> 20} MiB left; {_ROOM >> 20} are needed")
+
+
+def _check_engines_room(engine: Engine, run: Run) -> None:
+    """Ask where the volumes lie, in a container: going on just to see would cost requests."""
+    if not run.staged:
+        return
+    argv = ("df", "--output=avail", "--block-size=1", launch.CONVERSATION)
+    spec = launch.reader_spec(run, run.image, "room", argv)
+    engine.remove(spec.name)
+    words = engine.run(spec).text.split()
+    free = int(words[-1]) if words and words[-1].isdigit() else 0
+    needed = _ROOM if run.back_to == State.HARVESTING else _ROOM_TO_WORK
+    if free < needed:
+        raise PlandockError(f"the engine has {free >> 20} MiB left; {needed >> 20} are needed")
 
 
 def _sleep(store: Store, run: Run, pause_s: float) -> None:

@@ -27,7 +27,7 @@ _LOOK_S = 0.5
 _LOGIN_S = 3.0
 _SAVE_S = 15.0
 # With less room than this the box is ended while its work can still be committed (bytes).
-_LEAST_ROOM = 64 << 20
+LEAST_ROOM = 64 << 20
 
 
 class Watch:
@@ -145,7 +145,7 @@ class Watch:
 
     def _short_of_room(self, store: Store, room: int) -> None:
         say(f"the engine's disk has {room >> 20} MiB left")
-        if room < _LEAST_ROOM:
+        if room < LEAST_ROOM:
             store.change(self._run.id, reason="disk")
             self._engine.stop(self._box)
 

@@ -7,6 +7,7 @@ user's repository.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -89,6 +90,9 @@ class Quarantine:
             )
         if not done.ok:
             said = done.stderr.decode("utf-8", "replace").splitlines()
+            if any(x.endswith(": No space left on device") for x in said):
+                # No fault of the bundle's.
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
             why = [one_line(x, limit=200) for x in said if x.startswith(("error:", "fatal:"))]
             raise refused(why[:100] or [f"git index-pack: {done.complaint}"])
         return count

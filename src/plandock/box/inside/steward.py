@@ -302,6 +302,9 @@ class Steward:
         assert self.cli is not None
         assert self.cli.stdout is not None
         why = ""
+        # One that does not end after its result would hold its output open, and so this loop.
+        late = threading.Timer(END_S, self.cli.kill)
+        late.daemon = True
         for raw in self.cli.stdout:
             with _out:
                 sys.stdout.buffer.write(raw if raw.endswith(b"\n") else raw + b"\n")
@@ -326,6 +329,9 @@ class Steward:
                 self.lost = "No conversation found" in str(message.get("errors"))
                 self.seen_result = not self.lost
                 self.hang_up()
+                if not late.is_alive() and not late.finished.is_set():
+                    late.start()
+        late.cancel()
         return why
 
     def complaints(self) -> None:

@@ -15,7 +15,8 @@ _LEAST_BYTES = 1 << 30
 
 
 class Disk:
-    """Looks at one file system, and says at most once a minute that it is nearly full."""
+    """Looks at one file system, and says that it is nearly full: once a minute, and at once when
+    half of what was left is gone, for an agent may fill the rest within seconds."""
 
     def __init__(
         self,
@@ -29,6 +30,7 @@ class Disk:
         self._clock = clock
         self._statvfs = statvfs
         self._said = float("-inf")
+        self._said_free = 0
 
     def look(self) -> None:
         """Look once."""
@@ -40,8 +42,9 @@ class Disk:
         low = free < min(_LEAST_BYTES, found.f_blocks * found.f_frsize // 50)
         # Some file systems count no inodes.
         low = low or (found.f_files > 0 and found.f_favail * 100 < found.f_files)
-        if low and self._clock() - self._said >= SAID_EVERY_S:
-            self._said = self._clock()
+        sinks = free <= self._said_free // 2 and free < self._said_free
+        if low and (sinks or self._clock() - self._said >= SAID_EVERY_S):
+            self._said, self._said_free = self._clock(), free
             self._report.say("disk", free_bytes=free, free_inodes=found.f_favail)
 
     async def watch(self) -> None:

@@ -2,7 +2,7 @@
 
 Called as ``python3 -I harvest.py`` with one JSON line on stdin (see leftovers.Order); writes one
 JSON header line to stdout and, unless nothing new was made, the bytes of a git bundle after it.
-Whatever goes wrong is ``{"error": "…"}`` and exit code 1.
+Whatever goes wrong is ``{"error": "…"}`` and exit code 1, or 28 (ENOSPC) where the disk is full.
 
 Standard library only; Python 3.11 and git 2.39 or newer.  The agent could write anything into
 the workspace's ``.git``.  Here that can only cost the agent its own work, since nothing but this
@@ -13,6 +13,7 @@ bundle is made from a fresh bare repository that borrows the workspace's objects
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -31,10 +32,12 @@ if TYPE_CHECKING:
         TRAILER,
         Failed,
         Git,
+        NoRoom,
         Order,
         Outcome,
         commit_leftovers,
         complaint,
+        says_full,
     )
 else:
     # A folder of scripts in the image; `python3 -I` does not look beside the script by itself.
@@ -44,10 +47,12 @@ else:
         TRAILER,
         Failed,
         Git,
+        NoRoom,
         Order,
         Outcome,
         commit_leftovers,
         complaint,
+        says_full,
     )
 
 MOST_OTHERS = 50
@@ -281,7 +286,11 @@ def harvest(order: Order, out: IO[bytes]) -> None:
     try:
         head = commit_leftovers(git, order, outcome, before)
     except (Failed, OSError) as error:
+        git.met_full_disk |= isinstance(error, OSError) and error.errno in NO_ROOM
         outcome.note(f"what was left uncommitted was left behind, as git failed: {error}")
+    if git.met_full_disk:
+        # Not left behind: with room again, all of it comes along.
+        raise NoRoom("there is no room to commit what was left uncommitted")
     head = head or git.commit(order.snapshot)
     if not head:
         raise Failed("the workspace holds no commit")
@@ -310,6 +319,9 @@ def harvest(order: Order, out: IO[bytes]) -> None:
                 shutil.copyfileobj(spool, out, 1 << 20)
                 out.flush()
                 return
+
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 def open_spool(git: Git) -> IO[bytes]:
@@ -345,7 +357,10 @@ def main() -> int:
         ours = isinstance(error, Failed)
         words = str(error) if ours else f"{type(error).__name__}: {error}"
         sys.stdout.buffer.write(json.dumps({"error": words[:500]}).encode() + b"\n")
-        return REFUSED if ours and "space left on device" not in words else 1
+        full = isinstance(error, NoRoom) or (isinstance(error, OSError) and error.errno in NO_ROOM)
+        if full or says_full(words.encode()):
+            return errno.ENOSPC
+        return REFUSED if ours else 1
     return 0
 
 

@@ -44,6 +44,10 @@ class Failed(Exception):
     """One line for the host."""
 
 
+class NoRoom(Failed):
+    """The disk below the volume is full; what failed for it can be done later."""
+
+
 @dataclass
 class Order:
     """What the host asks for; sizes in bytes."""
@@ -85,6 +89,7 @@ class Git:
     that could run code on the way."""
 
     def __init__(self, git_dir: str, work_tree: str | None = None) -> None:
+        self.met_full_disk = False
         self.cwd = work_tree or git_dir
         self.env = {
             **{k: v for k, v in os.environ.items() if not k.startswith("GIT_")},
@@ -125,7 +130,7 @@ class Git:
         self, *args: str, stdin: bytes = b"", env: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[bytes]:
         """Run to the end; the exit code is the caller's to judge."""
-        return subprocess.run(
+        done = subprocess.run(
             ["git", *OPTIONS, *args],
             input=stdin,
             capture_output=True,
@@ -133,6 +138,8 @@ class Git:
             env={**self.env, **(env or {})},
             check=False,
         )
+        self.met_full_disk |= done.returncode != 0 and says_full(done.stderr)
+        return done
 
     def out(self, *args: str, stdin: bytes = b"", env: dict[str, str] | None = None) -> str:
         """What it prints; raises :class:`Failed` when it fails."""
@@ -145,6 +152,11 @@ class Git:
         """The commit that a name stands for; "" when there is none."""
         done = self.run("rev-parse", "--verify", "--quiet", "--end-of-options", name + "^{commit}")
         return os.fsdecode(done.stdout).strip() if done.returncode == 0 else ""
+
+
+def says_full(stderr: bytes) -> bool:
+    """Whether git fails for want of room; file names stand within a line, never at its end."""
+    return re.search(rb": (No space left on device|Disk quota exceeded)$", stderr, re.M) is not None
 
 
 def complaint(stderr: bytes) -> str:

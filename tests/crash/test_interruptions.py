@@ -1,0 +1,53 @@
+"""What breaks inside the box or beside the supervisor, in whole runs: the CLI itself, a second
+supervisor."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import plandock
+from tests.crash import crashing
+from tests.crash.crashing import assert_nothing_lost
+from tests.support.laptop import Laptop
+
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.e2e]
+
+# In the box, as the agent's user: every process whose program is the CLI's.
+_KILL_CLI = """
+import os, signal
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    try:
+        if os.readlink(f"/proc/{pid}/exe").endswith("claude"):
+            os.kill(int(pid), signal.SIGKILL)
+            print(pid)
+    except OSError:
+        pass
+"""
+
+
+@pytest.mark.parametrize("engine", ["docker"], indirect=True)
+def test_a_killed_cli_and_a_second_supervisor_cost_nothing(
+    make_laptop: Callable[..., Laptop], cli: Path, engine: str
+) -> None:
+    """SIGKILL to the CLI in its box, so that it ends without a result: the same conversation goes
+    on.  A second supervisor that somebody starts meanwhile ends with 75 and touches nothing."""
+    laptop = make_laptop(cli, engine)
+    refs = laptop.refs()
+    run = crashing.hand_off(laptop)
+    crashing.until_event(laptop, run, "step working")
+    entry = Path(plandock.__file__).parent / "supervisor/__main__.py"
+    second = subprocess.run(
+        [sys.executable, "-I", str(entry), run], env=laptop.env, capture_output=True, check=False
+    )
+    assert second.returncode == 75
+    box = [engine, "exec", "--user", "1000:1000", f"plandock-{run}-box", "python3", "-I", "-c"]
+    killed = subprocess.run([*box, _KILL_CLI], capture_output=True, text=True, check=True)
+    assert killed.stdout.split()
+    crashing.until_over(laptop, run)
+    found = assert_nothing_lost(laptop, run, refs)
+    assert found.attempt == 2
