@@ -40,6 +40,15 @@ def test_decisions_that_were_not_written_are_counted_in_log_and_receipt() -> Non
     assert "and 61 more" in receipt.as_text(Run(id=RunId("r7k2"), egress=entries))
 
 
+def test_many_refused_hosts_do_not_crowd_the_count_out_of_the_receipt() -> None:
+    """The line is cut somewhere; what it says at its end is the point of it."""
+    many = [said(decision="refused", target=f"{n:03}{'x' * 290}", why="x") for n in range(50)]
+    entries = counted([*many, said(decision="suppressed", refused=7, others=0)])
+    shown = receipt.as_text(Run(id=RunId("r7k2"), egress=entries))
+    assert "and 42 more (plandock logs r7k2 --egress)" in shown
+    assert "and 7 more, too many at once" in shown
+
+
 def test_more_hosts_than_are_kept_are_counted_too() -> None:
     """The list is bounded, the number is not."""
     many = [said(decision="refused", target=f"h{n}.example.com", why="x") for n in range(600)]

@@ -12,6 +12,9 @@ from plandock.printable import one_line
 from plandock.runs.model import Run
 from plandock.runs.store import Store
 
+# A box may have asked for thousands; the rest of the line has to be seen, too.
+_MOST_TARGETS = 8
+
 
 def receipt_of(run: Run) -> dict[str, Any]:
     """The receipt as a JSON object: the run's own keys, and the sentences that matter."""
@@ -127,4 +130,11 @@ def _targets(run: Run, decision: str) -> str:
         if entry["decision"] == decision:
             name = entry["target"] or f"({entry.get('why')})"
             times[name] = times.get(name, 0) + entry.get("count", 1)
-    return ", ".join(f"{x} ×{n}" if n > 1 else x for x, n in times.items())
+    shown = [
+        one_line(name, limit=60) + (f" ×{n}" if n > 1 else "")
+        for name, n in list(times.items())[:_MOST_TARGETS]
+    ]
+    more = len(times) - len(shown)
+    if more > 0:
+        shown.append(f"and {more} more (plandock logs {run.id} --egress)")
+    return ", ".join(shown)

@@ -160,9 +160,10 @@ def says_full(stderr: bytes) -> bool:
 
 
 def complaint(stderr: bytes) -> str:
-    """The last line of standard error that says something."""
+    """The line of standard error that says why: what ended git, or else the last one."""
     lines = [x for x in stderr.decode("utf-8", "replace").splitlines() if x.strip()]
-    return lines[-1][:300] if lines else "failed without a word"
+    why = next((x for x in lines if x.startswith("fatal: ")), lines[-1] if lines else "")
+    return why[:300] or "failed without a word"
 
 
 @dataclass
