@@ -5,6 +5,7 @@ Hand-offs run from a copy of the package whose supervisor only notes that it was
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -197,7 +198,7 @@ def test_the_latch_lies_on_the_disk_before_anything_else_is_done(world, monkeypa
 
     def look(**_):
         order.append("hand off")
-        assert marks.get(world.state / "latch", "s") == {"kind": "handing-off"}
+        assert (marks.get(world.state / "latch", "s") or {})["kind"] == "handing-off"
         raise RuntimeError("far enough")
 
     real_sync, real_name = os.fsync, os.replace
@@ -230,6 +231,26 @@ def test_the_next_prompt_lifts_the_latch_and_tells_the_model_once(world):
     assert world.call(prompt).silent
     call = world.payload(NEW, "auto", "PreToolUse-Write-auto", session_id=run.session_id)
     assert world.call(call).silent
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_prompt_after_a_hook_that_was_killed_hears_what_became_of_the_plan(world, recorded):
+    """After the latch and before the note: that it was handed off, or that it was not.
+
+    An earlier run of the same conversation is not taken for that of this plan.
+    """
+    begun = time.time()
+    world.accept()
+    (run,) = world.runs()
+    prompt = world.payload(NEW, "auto", "UserPromptSubmit", session_id=run.session_id)
+    world.call(prompt)
+    at = begun if recorded else time.time() + 1.0
+    marks.put(world.state / "latch", run.session_id, {"kind": "handing-off", "at": at})
+    context = world.call(prompt).context
+    assert ("NOT handed off" in context) is not recorded
+    assert (run.id in context) is recorded
+    assert (f"plandock run --session {run.session_id}" in context) is not recorded
+    assert world.call(prompt).silent
 
 
 def test_a_prompt_hears_of_its_run_though_the_store_was_damaged(world):

@@ -171,7 +171,9 @@ def _hand_off(event: Event, decision: Decision, recorded: Recorded) -> int:
         # is still being answered, and `continue: false` does not stop them (facts, section 2).
         if before.get("kind") != "handed-off":
             kept = before if cleared else {}  # should this process be killed, the next goes on
-            marks.put(paths.latch_dir(), session, {**kept, "kind": "handing-off"})
+            at = before["at"] if before.get("kind") == "handing-off" and "at" in before else None
+            begun = {**kept, "kind": "handing-off", "at": at or time.time()}
+            marks.put(paths.latch_dir(), session, begun)
         from plandock.hook import handoff
 
         plan = event.plan or _read_plan(event.plan_file)
@@ -265,6 +267,14 @@ def _read_plan(path: str) -> str:
     return payload.clean_plan(raw.decode("utf-8", "replace"))
 
 
+_CUT_OFF = {"kind": "refused", "why": "plandock was ended in the middle of the hand-off"}
+
+
+def _begun_at(latch: Mapping[str, object]) -> float:
+    at = latch.get("at")
+    return at if isinstance(at, float) else 0.0
+
+
 def _lift(event: Event, recorded: Recorded) -> None:
     """The user speaks again: tools are allowed, and the model is told once what goes on."""
     from plandock.errors import PlandockError
@@ -275,7 +285,11 @@ def _lift(event: Event, recorded: Recorded) -> None:
     ended = note.get("outcomes")
     texts: list[str] = []
     state = outcome = ""
-    if note.get("run") or ended or (recorded.latch or {}).get("kind") == "handing-off":
+    latch = recorded.latch or {}
+    # A hook was killed on its way: a run may be there all the same, without a note.
+    cut_off = latch.get("kind") == "handing-off"
+    if note.get("run") or ended or cut_off:
+        from plandock.runs.model import utc_time
         from plandock.runs.outcome import in_words, news_key
         from plandock.runs.store import Store
 
@@ -284,11 +298,13 @@ def _lift(event: Event, recorded: Recorded) -> None:
                 for name in ended if isinstance(ended, list) else []:
                     with contextlib.suppress(PlandockError):  # dropped meanwhile
                         texts.append(in_words(store.get(str(name))))
-                # Without a note, a hook was killed on its way: a run may be there all the same.
                 name = note.get("run")
-                run = None
-                if name or not ended:
-                    run = store.get(str(name)) if name else store.latest_of_session(session)
+                run = store.get(str(name)) if name else None
+                if run is None and cut_off:
+                    run = store.latest_of_session(session)
+                    if run is None or run.created_at < utc_time(_begun_at(latch)):
+                        run, note = None, note | _CUT_OFF
+                        note["hint"] = f"plandock run --session {session}"
                 if run is not None:
                     note |= {"run": run.id, "branch": run.branch}
                     state = str(run.state)
@@ -309,6 +325,8 @@ def _lift(event: Event, recorded: Recorded) -> None:
             f"plandock: the plan accepted in this conversation was NOT handed off "
             f"({note.get('why')}), and nothing of it was carried out."
         )
+        if note.get("hint"):
+            texts[-1] += f" Next step for the user: {note['hint']}"
     for folder in (paths.latch_dir(), paths.proposal_dir()):
         with contextlib.suppress(OSError):
             marks.take_away(folder, session)
