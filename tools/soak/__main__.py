@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from plandock.box import launch
+from plandock.runs import alive
 from plandock.runs.model import Run
 from plandock.runs.store import Store
 from plandock.standin import StandIn
+from tests.crash.crashing import processes_of
 from tests.support.laptop import Laptop
 from tests.support.queueing import course
 from tools.bench.boxes import make_conversation
@@ -55,7 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Unwinds, so that no container, volume or folder stays.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        with tempfile.TemporaryDirectory(prefix="plandock-soak-") as folder:
+        with tempfile.TemporaryDirectory(
+            prefix="plandock-soak-", ignore_cleanup_errors=True
+        ) as folder:
             cli = prepare(Path(folder), args.engine)
             report = soak(Path(folder), cli, args)
     except (BenchError, AssertionError) as error:
@@ -192,10 +196,16 @@ def _feed(
 
 
 def _clean_up(ground: Ground) -> None:
-    """End every run, and remove what they still have in the engine, and both mirrors."""
-    for run in _runs(ground.laptop):
-        if not run.state.final:
-            ground.laptop.plandock("stop", run.id, "--now", check=False)
+    """End every run where it stands, and remove what is in the engine; no signal breaks it off."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    for _ in range(5):
+        for run in _runs(ground.laptop):
+            if alive.is_same(run.supervisor_pid, run.supervisor_started):
+                os.kill(run.supervisor_pid, signal.SIGKILL)
+        # What a supervisor had begun in the engine comes to its end first.
+        if not processes_of(ground.laptop, patience_s=10.0):
+            break
     runs = _runs(ground.laptop)
     ground.remove([str(run.id) for run in runs], {launch.names_of(run).mirror for run in runs})
 
