@@ -156,7 +156,8 @@ class Git:
 
 def says_full(stderr: bytes) -> bool:
     """Whether git fails for want of room; file names stand within a line, never at its end."""
-    return re.search(rb": (No space left on device|Disk quota exceeded)$", stderr, re.M) is not None
+    words = rb"(: No space left on device|: Disk quota exceeded|write error\. Out of diskspace)$"
+    return re.search(words, stderr, re.M) is not None
 
 
 def complaint(stderr: bytes) -> str:
