@@ -111,7 +111,7 @@ def _look_for_login(store: Store, run: Run) -> None:
 
 
 def _look_for_engine(store: Store, run: Run) -> None:
-    since = _seconds(store.last_move(run.id)) if run.back_to else time.time()
+    since = _seconds(store.last_move(run.id))
     pause = min(max(_LOOK_S, (time.time() - since) / 10), _LONGEST_PAUSE_S)
     try:
         if run.reason == "disk":
