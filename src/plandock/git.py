@@ -125,6 +125,18 @@ def identity(repo: str | os.PathLike[str]) -> tuple[str, str]:
     return name, mail
 
 
+def check_there(repo: str | os.PathLike[str]) -> None:
+    """Raise :class:`RepositoryError` where a run's repository was moved or removed since."""
+    if os.path.isdir(repo):
+        found = git(repo, "rev-parse", "--show-toplevel", check=False, timeout_s=_QUICK_S)
+        if found.ok and os.path.realpath(found.text.rstrip("\n")) == os.path.realpath(repo):
+            return
+    raise RepositoryError(
+        f"the repository {os.fspath(repo)} is not there any more",
+        hint="put it back, then: plandock resume {run}",
+    )
+
+
 def branches(repo: str | os.PathLike[str]) -> set[str]:
     """The names of all local branches."""
     found = git(repo, "for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,10 +11,12 @@ import pytest
 from plandock import paths
 from plandock.cli import standing
 from plandock.engines.protocol import Volume
+from plandock.errors import RepositoryError
 from plandock.runs.model import Run, RunId, State
 from plandock.runs.store import Store
-from plandock.supervisor import drive, harvesting, recover, staging
+from plandock.supervisor import drive, dropping, freezing, harvesting, recover, resuming, staging
 from plandock.supervisor.verdict import stopped
+from tests.support.repository import Repository
 
 HEAD = "1" * 40
 DONE = {"target": "done", "reason": "", "exit_code": 0}
@@ -47,7 +48,7 @@ class Engine:
 
 
 @pytest.fixture
-def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def made(repo: Repository, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A recorded run in a state, with its folder, and an engine that has these volumes."""
     opened: list[Store] = []
 
@@ -55,8 +56,8 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         paths.run_dir("r222").mkdir(parents=True)
         (paths.run_dir("r222") / "plan.md").write_text("# Plan\n")
         run = Run(
-            id=RunId("r222"), state=state, repo=str(tmp_path), handoff_key="k", engine="docker",
-            snapshot="0" * 40, staged=True, **fields,
+            id=RunId("r222"), state=state, repo=str(repo.root), handoff_key="k", engine="docker",
+            snapshot=repo.head(), **{"staged": True, **fields},
         )  # fmt: skip
         opened.append(Store())
         engine = Engine(*roles)
@@ -125,6 +126,59 @@ def test_a_run_whose_folder_was_removed_gets_one_again_or_its_end(made: Any) -> 
     assert recover.go_on(it.store) == []
     run = it.store.get("r222")
     assert (run.state, run.reason) == (State.FAILED, "lost")
+
+
+@pytest.mark.parametrize("state", [State.QUEUED, State.STAGING, State.HARVESTING])
+@pytest.mark.parametrize("left", ["nothing", "an empty folder"])
+def test_a_run_whose_repository_was_moved_ends_in_a_sentence_that_names_it(
+    made: Any, repo: Repository, state: State, left: str
+) -> None:
+    """Wherever it stands; what is in the volumes stays, and the hint says what to do."""
+    it = made(state, "work", "conversation", staged=state is State.HARVESTING)
+    it.store.change("r222", snapshot="")
+    repo.root.rename(f"{repo.root}-moved")
+    if left != "nothing":
+        repo.root.mkdir()
+    step = {State.QUEUED: freezing.freeze, State.STAGING: staging.stage}
+    with pytest.raises(RepositoryError) as raised:
+        step.get(state, harvesting.harvest)(it.store, it.store.get("r222"))
+    drive._mishap(it.store, it.store.get("r222"), raised.value)
+    run = it.store.get("r222")
+    assert (run.state, run.message) == (
+        State.FAILED,
+        f"the repository {repo.root} is not there any more",
+    )
+    assert run.hint == "put it back, then: plandock resume r222"
+    assert run.staged is (state is State.HARVESTING)
+
+
+def test_a_resume_without_its_ground_is_refused_and_the_run_stays_as_it_was(
+    made: Any, repo: Repository
+) -> None:
+    """No repository, or one without the commits that it would go on from."""
+    it = made(State.STOPPED, staged=False, head=HEAD)
+    with pytest.raises(RepositoryError, match="the commits that r222 goes on from are not in"):
+        resuming.resume(it.store, it.run)
+    repo.root.rename(f"{repo.root}-moved")
+    with pytest.raises(RepositoryError, match="is not there any more") as raised:
+        resuming.resume(it.store, it.run)
+    assert raised.value.hint == "put it back, then: plandock resume r222"
+    assert it.store.get("r222").state is State.STOPPED
+
+
+def test_a_run_whose_repository_is_gone_can_be_dropped_and_its_bundle_is_kept(
+    made: Any, repo: Repository
+) -> None:
+    """The bundle is the last copy of its commits."""
+    it = made(State.DONE, staged=False, head=HEAD, commits=2)
+    (paths.run_dir("r222") / "work.bundle").write_bytes(b"as it came")
+    shutil.rmtree(repo.root)
+    repo.root.mkdir()
+    assert dropping.losses(it.run) == ["the branch feature/auto is gone"]
+    kept = dropping.keep(it.run)
+    dropping.remove(it.store, it.run)
+    assert (kept / "work.bundle").read_bytes() == b"as it came"
+    assert it.store.list() == []
 
 
 def test_who_waits_for_a_run_sees_to_it_that_somebody_drives_it(

@@ -272,4 +272,5 @@ def _fail(store: Store, run: Run, error: Exception) -> None:
     # The volumes stay: they hold the work.
     staging.end_containers(run)
     del ending["target"]
+    ending["hint"] = ending["hint"].replace("{run}", run.id)
     store.move(run.id, run.state, State.FAILED, ended_at=utc_now(), **ending)

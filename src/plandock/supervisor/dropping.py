@@ -31,7 +31,10 @@ def dropped_dir(run_id: str = "") -> Path:
 
 def branch_there(run: Run) -> bool:
     """Whether the run's branch is in the repository (which may be gone itself)."""
-    return bool(run.branch) and Path(run.repo).is_dir() and run.branch in git.branches(run.repo)
+    with contextlib.suppress(PlandockError):
+        git.check_there(run.repo)
+        return bool(run.branch) and run.branch in git.branches(run.repo)
+    return False
 
 
 def losses(run: Run) -> list[str]:
@@ -60,9 +63,9 @@ def keep(run: Run) -> Path:
     work = paths.run_dir(run.id) / "work.bundle"
     if run.staged and _unharvested(run):
         _fetch(run, work)
-    if _unharvested(run) and work.is_file():
-        shutil.copyfile(work, folder / "work.bundle")
     refs = _hidden_refs(run)
+    if (_unharvested(run) or not refs) and work.is_file():
+        shutil.copyfile(work, folder / "work.bundle")
     if refs:
         base = [f"^{run.base}"] if run.base else []
         new = git.line(Path(run.repo), "rev-list", "--count", *refs, *base)

@@ -25,6 +25,7 @@ def freeze(store: Store, run: Run) -> Run:
     """Take snapshot and conversation, once; returns the run with both recorded."""
     if run.snapshot:
         return run
+    git.check_there(run.repo)
     begin(store, run, "snapshot")
     settings = Settings.from_dict(run.settings)
     repo = Path(run.repo)

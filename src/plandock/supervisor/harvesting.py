@@ -89,6 +89,7 @@ def harvest(store: Store, run: Run) -> None:
 
 def _bring_home(store: Store, engine: Engine, run: Run) -> Run:
     """Work and conversation, out of the volumes; returns the run with what came recorded."""
+    git.check_there(run.repo)
     begin(store, run, "bundle")
     try:
         taken = take_work(store, engine, run)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from plandock import git, paths
-from plandock.errors import PlandockError
+from plandock.errors import PlandockError, RepositoryError
 from plandock.runs.model import Run, State
 from plandock.runs.store import Store
 from plandock.settings.keys import Settings
@@ -31,11 +31,31 @@ def resume(store: Store, run: Run, words: str = "") -> tuple[Run, str]:
         return run, f"{run.id} is {run.state} already"
     if not (paths.run_dir(run.id) / "plan.md").is_file():
         raise PlandockError(f"the folder of {run.id} is gone", hint=f"plandock drop {run.id}")
+    _check_ground(run)
     moved = store.move(run.id, run.state, State.QUEUED, **_afresh(store, run, words))
     if moved is None:
         return store.get(run.id), f"{run.id} is going already"
     queue.start(store, moved)
     return moved, f"{run.id} goes on → branch {moved.branch}"
+
+
+def _check_ground(run: Run) -> None:
+    """Raise what would end the run at once: no repository, or not what it goes on from."""
+    try:
+        git.check_there(run.repo)
+    except RepositoryError as error:
+        hint = error.hint.replace("{run}", run.id)
+        raise RepositoryError(error.message, hint=hint) from error
+    tip = run.head or run.snapshot
+    if run.staged or not tip:
+        return
+    if not git.git(run.repo, "cat-file", "-e", f"{tip}^{{commit}}", check=False).ok:
+        work = paths.run_dir(run.id) / "work.bundle"
+        hint = f"git fetch {work} refs/plandock/head, then: plandock resume {run.id}"
+        raise RepositoryError(
+            f"the commits that {run.id} goes on from are not in {run.repo} any more",
+            hint=hint if work.is_file() else "hand the plan off again",
+        )
 
 
 def _afresh(store: Store, run: Run, words: str) -> dict[str, Any]:

@@ -37,6 +37,7 @@ def stage(store: Store, run: Run) -> None:
     """
     settings = Settings.from_dict(run.settings)
     launch.check_place(run.repo)
+    git.check_there(run.repo)
     engine = detect.choose(run.engine if run.staged else settings.engine)
     begin(store, run, "login")
     login = logins.on_this_machine(run, settings)
