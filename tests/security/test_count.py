@@ -2,54 +2,48 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
+import re
 
-LEAST = 120
+import pytest
 
+from tests.security.counting import CLONE, cases, distinct_payloads, listing
 
-REPEATED = ("docker", "podman", "2.1.197", "newest")
-
-
-def distinct_payloads(listing: str) -> set[str]:
-    """The parametrised cases of a listing, without what only repeats them by engine or CLI."""
-    found = set()
-    for line in listing.splitlines():
-        place, bracket, inner = line.strip().partition("[")
-        left = f"-{inner.removesuffix(']')}-"
-        for word in REPEATED:
-            left = left.replace(f"-{word}-", "-")
-        if "::" in place and bracket and left.strip("-"):
-            found.add(f"{place.partition('::')[0]}[{left.strip('-')}]")
-    return found
+LEAST = 740
 
 
-def test_there_are_at_least_120_distinct_attacks() -> None:
-    """Collected as pytest would run them; an attack upon two engines counts once, and so does
-    one that several tests of a file look at."""
-    here = Path(__file__).parent
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", here],
-        capture_output=True,
-        text=True,
-        cwd=here.parents[1],
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-2000:]
-    found = distinct_payloads(done.stdout)
+@pytest.fixture(scope="module")
+def listed() -> str:
+    """Every attack, collected once."""
+    return listing()
+
+
+def test_no_distinct_attack_is_lost(listed: str) -> None:
+    """An attack upon two engines counts once, and so does one that several tests look at."""
+    found = distinct_payloads(listed)
     assert len(found) >= LEAST, f"{len(found)}: {sorted(found)}"
 
 
+def test_the_document_says_how_many_there_are(listed: str) -> None:
+    """Its numbers are no more than there are, and not long out of date."""
+    text = (CLONE / "docs" / "security.md").read_text()
+    said = re.search(r"\*\*([\d,]+) distinct attacks, ([\d,]+) test cases, zero succeed", text)
+    assert said is not None
+    for told, real in zip(
+        said.groups(), (len(distinct_payloads(listed)), cases(listed)), strict=True
+    ):
+        assert 0.9 * real <= int(told.replace(",", "")) <= real
+
+
 def test_repetitions_do_not_count() -> None:
-    """The count can fail: engines, CLI versions and unparametrised tests add nothing."""
-    listing = (
+    """The count can fail: engines, CLI versions, controls and plain tests add nothing."""
+    text = (
         "tests/security/test_a.py::test_x[docker-one]\n"
         "tests/security/test_a.py::test_x[podman-one]\n"
         "tests/security/test_a.py::test_y[newest-docker-one]\n"
         "tests/security/test_a.py::test_z[docker]\n"
         "tests/security/test_a.py::test_plain\n"
+        "tests/security/test_a.py::test_positive_control[two]\n"
         "2 tests collected in 0.1s\n"
     )
-    assert distinct_payloads(listing) == {"tests/security/test_a.py[one]"}
+    assert distinct_payloads(text) == {"tests/security/test_a.py[one]"}
+    assert cases(text) == 6
