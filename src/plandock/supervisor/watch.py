@@ -10,7 +10,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 
 from plandock.box import launch
@@ -39,8 +39,8 @@ class Watch:
         self._box = launch.names_of(run).box
         self._over = threading.Event()
         self._threads = [
-            threading.Thread(target=self._look, daemon=True),
-            threading.Thread(target=self._keep_gateway, daemon=True),
+            threading.Thread(target=self._with_store, args=(look,), daemon=True)
+            for look in (self._look, self._keep_gateway)
         ]
 
     def __enter__(self) -> Watch:
@@ -57,34 +57,41 @@ class Watch:
         self._over.set()
         self._threads[0].join()
 
-    def _look(self) -> None:
+    def _with_store(self, look: Callable[[Store], None]) -> None:
+        """A thread's whole life; a store that cannot be opened just now is tried again, for
+        without these looks no stop, no time limit and no renewed login would be heeded."""
+        while not self._over.is_set():
+            with self._errors(), Store() as store:
+                look(store)
+                return
+
+    def _look(self, store: Store) -> None:
         began = time.monotonic()
         saved = looked = began
         stopping = False
-        with Store() as store:
-            while not self._over.wait(_LOOK_S):
-                with self._errors():
-                    now = time.monotonic()
-                    run = store.get(self._run.id)
-                    active = self._run.active_s + now - began
-                    if run.stop_forced:
-                        self._engine.kill(self._box)
-                    elif run.stop_requested and not stopping:
-                        stopping = True
-                        self._engine.stop(self._box)
-                    elif active > self._settings.timeout_s and not stopping:
-                        stopping = True
-                        store.change(run.id, reason="timeout")
-                        self._engine.stop(self._box)
-                    if now - saved > _SAVE_S:
-                        saved = now
-                        store.change(run.id, active_s=active)
-                    if now - looked > _LOGIN_S:
-                        looked = now
-                        self._renew(store, run)
+        while not self._over.wait(_LOOK_S):
             with self._errors():
-                active = self._run.active_s + time.monotonic() - began
-                store.change(self._run.id, active_s=active)
+                now = time.monotonic()
+                run = store.get(self._run.id)
+                active = self._run.active_s + now - began
+                if run.stop_forced:
+                    self._engine.kill(self._box)
+                elif run.stop_requested and not stopping:
+                    self._engine.stop(self._box)
+                    stopping = True
+                elif active > self._settings.timeout_s and not stopping:
+                    store.change(run.id, reason="timeout")
+                    self._engine.stop(self._box)
+                    stopping = True
+                if now - saved > _SAVE_S:
+                    saved = now
+                    store.change(run.id, active_s=active)
+                if now - looked > _LOGIN_S:
+                    looked = now
+                    self._renew(store, run)
+        with self._errors():
+            active = self._run.active_s + time.monotonic() - began
+            store.change(self._run.id, active_s=active)
 
     def _renew(self, store: Store, run: Run) -> None:
         """Hand the box the login that the host's own Claude Code has renewed meanwhile."""
@@ -98,23 +105,22 @@ class Watch:
                 store.note_event(run.id, "login-renewed")
                 say("the renewed login was handed in")
 
-    def _keep_gateway(self) -> None:
+    def _keep_gateway(self, store: Store) -> None:
         """Start the gateway again whenever it ends before the box does."""
         gateway = launch.names_of(self._run).gateway
-        with Store() as store:
-            while not self._over.wait(_LOOK_S):
-                with self._errors():
-                    self._heed(store, gateway)
-                    if self._over.is_set():
-                        return
-                    state = self._engine.inspect(gateway)
-                    box = self._engine.inspect(self._box)
-                    if state is not None and not state.running and box is not None and box.running:
-                        self._engine.start(gateway)
-                        store.note_event(self._run.id, "gateway-restarted")
-                        say("the gateway had ended and was started again")
-                        # A sealed one keeps the login in its own memory alone.
-                        store.change(self._run.id, login_mark="")
+        while not self._over.wait(_LOOK_S):
+            with self._errors():
+                self._heed(store, gateway)
+                if self._over.is_set():
+                    return
+                state = self._engine.inspect(gateway)
+                box = self._engine.inspect(self._box)
+                if state is not None and not state.running and box is not None and box.running:
+                    self._engine.start(gateway)
+                    store.note_event(self._run.id, "gateway-restarted")
+                    say("the gateway had ended and was started again")
+                    # A sealed one keeps the login in its own memory alone.
+                    store.change(self._run.id, login_mark="")
 
     def _heed(self, store: Store, gateway: str) -> None:
         """Read the gateway's log until it ends: it tells when the engine's disk fills up."""
