@@ -13,12 +13,11 @@ from plandock.claude import credentials
 from plandock.claude.login import Login, check_life, parse_credentials
 from plandock.engines.protocol import Engine
 from plandock.errors import CredentialsError, PlandockError
-from plandock.runs.model import Run, utc_time
+from plandock.runs.model import Run
 from plandock.runs.store import Store
 from plandock.settings.keys import Settings
 
 SIGN_IN_AGAIN = "plandock login --box"
-_JUST_NOW_S = 10.0
 
 
 def on_this_machine(run: Run, settings: Settings, *, min_life_s: float = 600.0) -> Login | None:
@@ -75,10 +74,9 @@ def mark_of(login: Login) -> str:
 
 def is_superseded(store: Store, run: Run) -> bool:
     """Whether this machine has another login than the one that was refused in this attempt, or
-    handed it in so late that the agent hardly had the time to use it."""
+    handed one in meanwhile: whether the agent had the time to use that shows in the next box."""
     renewed = [e["at"] for e in store.events(run.id) if e["kind"] == "login-renewed"]
-    just_now = max(utc_time(time.time() - _JUST_NOW_S), store.last_move(run.id))
-    if renewed and renewed[-1] > just_now:
+    if renewed and renewed[-1] > store.last_move(run.id):
         return True
     with contextlib.suppress(PlandockError):
         login = on_this_machine(run, Settings.from_dict(run.settings))
