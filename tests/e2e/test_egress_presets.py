@@ -16,7 +16,7 @@ from plandock.standin import Script, ToolCall, bash, commit, execution_scene
 from tests.support import clients, machine
 from tests.support.laptop import Laptop
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.e2e]
+pytestmark = [pytest.mark.timeout(900), pytest.mark.e2e]
 
 PROJECT = {"name": "p", "version": "1.0.0", "dependencies": {"is-number": "7.0.0"}}
 LOCK = {
