@@ -53,7 +53,7 @@ def test_a_full_disk_of_the_engine_is_waited_for_while_the_agent_works(
     """Written full by the agent itself: waiting (disk), no request wasted; with room it goes on."""
     laptop = make_laptop(cli)
     refs = laptop.refs()
-    fill = bash("dd if=/dev/zero of=junk.bin bs=1M; sync")
+    fill = bash("dd if=/dev/zero of=junk.bin bs=1M count=600; sync")
     hold = bash("sleep 20")
     standin.script = work(fill, hold, bash("rm -f junk.bin"))
     daemon.fill(leave_bytes=400 << 20)
