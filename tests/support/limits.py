@@ -66,7 +66,7 @@ class Story:
 
     case: Case
     laptop: Laptop
-    run_id: str
+    run_id: str = ""
     seen: dict[str, Any] = field(default_factory=dict)
     boxes: list[list[str]] = field(default_factory=list)
     error: BaseException | None = None
@@ -74,6 +74,16 @@ class Story:
     events: list[dict[str, Any]] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+
+    def hand_off(self, **env: str) -> None:
+        """Let its run begin, with its settings and these; another one where there is one."""
+        self.laptop.plandock(
+            "run", "--plan", "-", "--branch", self.case.name,
+            stdin=f"# The case {self.case.name}\n\nDo it.\n", env={**self.case.env, **env},
+        )  # fmt: skip
+        with store_of(self.laptop) as store:
+            title = f"The case {self.case.name}"
+            self.run_id = next(str(r.id) for r in store.list() if r.plan_title == title)
 
     def now(self) -> Run:
         """The run as it stands in the store; no command of the product moves it on by that."""
@@ -152,12 +162,8 @@ class Storm:
         for case in self.cases:
             for failure in case.failures:
                 standin.inject(replace(failure, scene=case.name))
-            self.laptop.plandock(
-                "run", "--plan", "-", "--branch", case.name,
-                stdin=f"# The case {case.name}\n\nDo it.\n", env=case.env,
-            )  # fmt: skip
-            with store_of(self.laptop) as store:
-                story = Story(case, self.laptop, str(store.find("last").id))
+            story = Story(case, self.laptop)
+            story.hand_off()
             self.stories[case.name] = story
 
     def to_the_end(self) -> None:
@@ -186,11 +192,12 @@ class Storm:
         for story in self.stories.values():
             story.run = self.laptop.json("show", story.run_id)
             story.left = in_engine(self.laptop, story.run_id)
-            session = story.run["box_session_id"]
+            session, began = story.run["box_session_id"], seconds(story.run["created_at"])
             story.requests = [
                 r
                 for r in requests
-                if session == r.session_id or story.case.name == r.scene
+                if session == r.session_id
+                or (story.case.name == r.scene and seconds(r.time) >= began)
                 if r.path.startswith("/v1/messages?")
             ]
 
