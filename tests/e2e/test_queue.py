@@ -22,13 +22,14 @@ from tests.support.heldrun import GO, HeldRun
 from tests.support.laptop import Laptop
 from tests.support.repository import Repository, make_repository
 
-pytestmark = [pytest.mark.timeout(1800), pytest.mark.e2e]
+pytestmark = [pytest.mark.timeout(7200), pytest.mark.e2e]
 
 PLAN = "# Sort the list\n\nDo it.\n"
 WORK = "echo sorted > work.txt && git add -A && git commit -qm Sort"
 # The same in each box, so that some of them make the very same commit.
 SCRIPT = Script(scenes=(execution_scene((bash(WORK),)),))
 PLACES = 2
+STALLED_S = 900.0
 
 
 @pytest.fixture
@@ -100,12 +101,15 @@ def boxes_counted(laptop: Laptop, ids: Sequence[str]) -> Iterator[list[int]]:
 
 
 def wait_for_all(laptop: Laptop) -> dict[str, Any]:
-    """Every run by its id, once all have ended."""
-    end = time.monotonic() + 1500
+    """Every run by its id, once all have ended; however long that takes, as long as it goes on."""
+    seen, end = 0, time.monotonic() + STALLED_S
     with Store(store_file(laptop)) as store:
-        while store.list(unfinished=True):
-            assert time.monotonic() < end, [str(r.state) for r in store.list()]
-            time.sleep(0.3)
+        while unfinished := store.list(unfinished=True):
+            events = sum(len(store.events(run.id)) for run in store.list())
+            if events != seen:
+                seen, end = events, time.monotonic() + STALLED_S
+            assert time.monotonic() < end, [(str(r.id), str(r.state)) for r in unfinished]
+            time.sleep(0.5)
     return {run["id"]: run for run in laptop.runs()}
 
 
