@@ -150,8 +150,8 @@ USES: tuple[Payload, ...] = (
 _HELD = "print('held', flush=True)\ninput()\n"
 COUNTED: dict[str, tuple[str, str]] = {
     "system-v-semaphores": (
-        f"{_C}while libc.semget(0, 1000, 0o1600) >= 0: pass\n{_HELD}",
-        f"{_C}print('{GAINED}' if libc.semget(0, 1000, 0o1600) >= 0 else 'none left')",
+        f"{_C}while libc.semget(0, 1, 0o1600) >= 0: pass\n{_HELD}",
+        f"{_C}print('{GAINED}' if libc.semget(0, 1, 0o1600) >= 0 else 'none left')",
     ),
     "system-v-queues": (
         f"{_C}while libc.msgget(0, 0o1600) >= 0: pass\n{_HELD}",
