@@ -109,7 +109,7 @@ WAITS: dict[str, tuple[list[str], int]] = {
     "orphan": (["usage_limit"], 1),
     "limit-in-the-past": (["usage_limit"], 1),
     "limit-far-away": (["usage_limit"], 1),
-    "limit-without-a-time": (["usage_limit"], 7),
+    "throttled": (["overloaded", "overloaded"], 2),
     "busy": (["overloaded"], 8),
     "busy-for-a-moment": ([], 3),
     "broken-for-a-moment": ([], 2),
@@ -134,6 +134,8 @@ def test_a_run_in_trouble_waits_without_a_box_and_ends_whole(story: Story, name:
     assert run["state"] == "done"
     if name == "silence":  # on a slow machine the CLI itself may be silent for so long
         assert waited.count("overloaded") == len(waited) >= 1
+    elif name == "throttled":  # 2.1.331 tries again by itself, 2.1.197 does not
+        assert waited in ([], reasons)
     else:
         assert waited == reasons
     assert all(wait["message"] for wait in story.waits)
@@ -156,17 +158,17 @@ def test_nothing_is_asked_before_the_wait_is_over(story: Story, name: str) -> No
         assert seconds(after[0]) >= seconds(wait["waiting_until"])
 
 
-@through("limit", "limit-in-the-past", "limit-far-away", "limit-without-a-time", "busy", "stopped")
+@through("limit", "limit-in-the-past", "limit-far-away", "busy", "stopped")
 def test_a_wait_is_as_long_as_what_it_is_for(story: Story, name: str) -> None:
     """Until the reset and at most five seconds; without a usable one a quarter of an hour, or
     what a backoff begins with."""
     longest = {"limit": 25, "limit-in-the-past": 15, "busy": 12, "stopped": LONG_S + 5}
-    least = {"limit-far-away": 600, "limit-without-a-time": 600, "stopped": LONG_S - 600}
+    least = {"limit-far-away": 600, "stopped": LONG_S - 600}
     assert len(story.waits_s) == 1
     assert least.get(name, 0) < story.waits_s[0] <= longest.get(name, 905)
 
 
-@through("limit-far-away", "limit-without-a-time")
+@through("limit-far-away")
 def test_resume_looks_at_once_at_a_run_that_waits(story: Story, name: str) -> None:
     """Without a second run, and long before its time."""
     assert "looked at again now" in story.seen["said"]

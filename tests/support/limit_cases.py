@@ -206,7 +206,7 @@ API = (
         everywhere=True,
     ),
     Case("limit", (fails("usage_limit", reset_in_s=20.0, until_reset=True),), everywhere=True),
-    Case("limit-without-a-time", (fails("rate_limited", times=7),), act=look_at_once),
+    Case("throttled", (fails("rate_limited", times=2),)),
     Case("killed-box", work=hangs_once("hung"), act=kill_the_box, everywhere=True),
     Case("orphan", (fails("usage_limit", reset_in_s=25.0, until_reset=True),), act=orphan),
     Case("malformed", (fails("malformed", times=2),), everywhere=True),

@@ -89,7 +89,9 @@ def test_ends(messages: tuple[dict[str, Any], ...], target: str, reason: str) ->
     ("messages", "reason"),
     [
         ((rejected(NOW + 20), failed_result(429), ended()), "usage_limit"),
-        ((failed_result(429), ended()), "usage_limit"),
+        ((failed_result(429), ended()), "overloaded"),
+        ((rejected(0), failed_result(429), ended()), "overloaded"),
+        ((rejected(0), ended()), "overloaded"),
         ((RETRY, failed_result(529), ended()), "overloaded"),
         ((RETRY, failed_result(500), ended()), "overloaded"),
         ((RETRY, failed_result(None, "connection refused"), ended()), "overloaded"),
@@ -135,7 +137,6 @@ def test_a_usage_limit_waits_until_its_reset_and_a_little_more() -> None:
         (NOW - 7200, 10, 20),  # this clock was set forward, or the API's is slow
         (NOW + 400 * 86_400, 900, 910),  # no limit lasts that long: this clock went back
         (10**15, 900, 910),
-        (0, 900, 910),
     ],
 )
 def test_a_reset_that_cannot_be_is_not_waited_for(

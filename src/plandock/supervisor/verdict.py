@@ -18,12 +18,12 @@ from plandock.claude.stream import Progress
 from plandock.errors import IsolationError
 from plandock.runs.model import Run, State, utc_time
 
-# The API's own words for "too busy" and "something broke": 5xx, among them 529 (overloaded).
-_BUSY = frozenset({408, 409, 425, 500, 502, 503, 504, 520, 521, 522, 524, 529})
+# The API's own words for "too busy" and "something broke": 429 and 5xx, 529 (overloaded) too.
+_BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 524, 529})
 _FIRST_BACKOFF_S = 10.0
 _LONGEST_BACKOFF_S = 900.0
 _RESET_JITTER_S = (1.0, 5.0)
-# Without a time to wait for, a limit is looked at again after this long.
+# Without a time that can be, a limit is looked at again after this long.
 _UNKNOWN_RESET_S = 900.0
 # The longest limit is a week's; a reset beyond that is no time to wait for.
 _LONGEST_RESET_S = 8 * 86_400.0
@@ -85,8 +85,10 @@ def judge(
         well = {"reason": "", "exit_code": 0, "message": "", "hint": ""}
         return Verdict("end", {"target": str(State.DONE), **well})
     status = result.get("api_error_status")
-    if progress.limited or status == 429:
+    if progress.resets_at and (progress.limited or status == 429):
         return _usage_limit(run, progress, now, jitter)
+    # A limit that names no time is none of the user's: "temporarily limiting requests (not your
+    # usage limit)", as the CLI puts it.
     if status in (401, 403):
         return Verdict(
             "wait",
@@ -96,7 +98,12 @@ def judge(
             strikes=_in_a_row(run, progress) + 1,
         )
     silent = (progress.ended or {}).get("why") == "silence"
-    if silent or status in _BUSY or (result and status is None and progress.api_trouble):
+    if (
+        silent
+        or progress.limited
+        or status in _BUSY
+        or (result and status is None and progress.api_trouble)
+    ):
         return _backoff(run, progress, now, jitter)
     return _broken_off(run, progress, box, result)
 
