@@ -95,6 +95,7 @@ def test_a_harvest_without_its_volume_ends_in_one_sentence(made: Any) -> None:
     assert "somebody removed the volume plandock-r222-work" in run.message
     assert run.hint == "plandock resume r222 begins again"
     assert not run.staged
+    assert "plandock-r222-conversation" in it.engine.removed
 
 
 def test_work_is_brought_home_before_a_box_without_its_conversation_begins_again(

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
 from plandock import paths
-from plandock.notify import bell, desktop
+from plandock.notify import bell, desktop, news
 from plandock.runs import marks, terminal
 from plandock.runs.model import Run, RunId, State
 from plandock.runs.store import Store
@@ -212,3 +215,29 @@ def test_an_unread_outcome_survives_the_next_hand_off(world):
     assert f"run {first.id}" in told
     assert "has ended: done" in told
     assert f"handed off as run {note['run']}" in told
+
+
+def test_two_runs_of_one_conversation_that_end_at_once_are_both_told_of(add, monkeypatch):
+    """Each reads the note, adds itself and writes it; neither writes over the other."""
+    made = add()
+    runs = [replace(made, id=RunId(f"r33{n}"), handoff_key=f"k{n}") for n in range(4)]
+    with Store() as store:
+        for run in runs:
+            store.add(run, name_branch=lambda _: "b")
+    real = marks.put
+
+    def slowly(*words):
+        time.sleep(0.05)
+        real(*words)
+
+    monkeypatch.setattr(marks, "put", slowly)
+
+    def leave(run):
+        with Store() as store:
+            assert news.leave(store, run)
+
+    with ThreadPoolExecutor(len(runs)) as pool:
+        list(pool.map(leave, runs))
+    note = marks.get(paths.note_dir(), SESSION)
+    assert note is not None
+    assert sorted(note["outcomes"]) == [run.id for run in runs]

@@ -205,8 +205,10 @@ def _hand_off(event: Event, decision: Decision, recorded: Recorded) -> int:
     try:
         marks.put(paths.latch_dir(), session, told)
         # What has not been told yet of an earlier run's end goes along.
-        unread = (marks.get(paths.note_dir(), session) or {}).get("outcomes")
-        marks.put(paths.note_dir(), session, {**told, **({"outcomes": unread} if unread else {})})
+        with marks.alone(paths.note_dir()):
+            unread = (marks.get(paths.note_dir(), session) or {}).get("outcomes")
+            more = {"outcomes": unread} if unread else {}
+            marks.put(paths.note_dir(), session, {**told, **more})
         marks.take_away(paths.proposal_dir(), session)
     except OSError as error:
         _log(error)  # the turn stops all the same, and the latch from before stands
@@ -281,7 +283,8 @@ def _lift(event: Event, recorded: Recorded) -> None:
 
     session = event.session_id
     # Taken, then the store is looked at: whoever ends a run after this leaves a note of its own.
-    note = marks.take(paths.note_dir(), session) or {}
+    with marks.alone(paths.note_dir()):
+        note = marks.take(paths.note_dir(), session) or {}
     ended = note.get("outcomes")
     texts: list[str] = []
     state = outcome = ""

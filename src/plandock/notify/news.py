@@ -20,6 +20,11 @@ def leave(store: Store, run: Run) -> bool:
     """
     if not _SESSION.fullmatch(run.session_id):
         return False
+    with marks.alone(paths.note_dir()):
+        return _leave(store, run)
+
+
+def _leave(store: Store, run: Run) -> bool:
     note = marks.get(paths.note_dir(), run.session_id)
     if note is not None and note.get("run") == run.id:
         return False

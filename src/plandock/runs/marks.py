@@ -9,9 +9,11 @@ hand-off, and of the runs in ``outcomes`` that have ended).
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from plandock import paths
 
 # A proposal that nobody decided within this time is forgotten (seconds).
 PROPOSAL_LIFE_S = 7 * 24 * 3600.0
+_PATIENCE_S = 1.0
 
 
 def put(folder: Path, name: str, data: dict[str, Any]) -> None:
@@ -53,6 +56,29 @@ def get(folder: Path, name: str) -> dict[str, Any] | None:
         # folder must not refuse every tool call.
         return {} if os.path.lexists(folder / name) else None
     return data if isinstance(data, dict) else {}
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Read a mark and write it anew without another's change in between.
+
+    For a hook waits behind this: after a second, or without a lock, it goes on all the same.
+    """
+    handle = -1
+    with contextlib.suppress(OSError):
+        paths.make_private(folder.parent)
+        handle = os.open(f"{folder}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        end = time.monotonic() + _PATIENCE_S
+        while time.monotonic() < end:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            time.sleep(0.005)
+    try:
+        yield
+    finally:
+        if handle >= 0:
+            os.close(handle)
 
 
 def take(folder: Path, name: str) -> dict[str, Any] | None:

@@ -130,6 +130,8 @@ def take_work(store: Store, engine: Engine, run: Run) -> harvesting.Harvested:
         run = store.change(run.id, staged=False)
         came = harvesting.received(bundle) if bundle.is_file() else None
         if came is None:
+            launch.remove_containers(engine, run)
+            launch.remove_volumes(engine, run)
             raise WorkGone(
                 f"somebody removed the volume {launch.names_of(run).work}, and the work in it",
                 hint=f"plandock resume {run.id} begins again",
