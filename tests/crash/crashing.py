@@ -131,7 +131,7 @@ class Killer:
         self.killed: list[str] = []
         self.missed: list[str] = []
 
-    def to_the_end(self, timeout_s: float = 120.0) -> Run:
+    def to_the_end(self, timeout_s: float = 600.0) -> Run:
         """Follow the run to its final state; kill and recover on the way."""
         end = time.monotonic() + timeout_s
         seen = 0
