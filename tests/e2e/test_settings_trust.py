@@ -17,7 +17,7 @@ from plandock.standin import LOCAL_EXECUTION_FILE
 from tests.support.laptop import ACCESS, Laptop
 from tests.support.tmux import Tmux
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 KEY = "sk-ant-api03-made-up-key-" + "x" * 40
 
@@ -67,7 +67,7 @@ def test_a_hostile_repository_is_handed_off_and_gains_nothing(
     before = canary.read_text() if canary.exists() else ""
     tmux.send("1")
     tmux.wait_for(r"handed off as r\w+ → branch feature/auto", 20)
-    assert laptop.plandock("wait", "last", "--timeout", "120").returncode == 0
+    assert laptop.plandock("wait", "last", "--timeout", "500").returncode == 0
     run = laptop.json("show", "last")
     # Claude Code itself looks its git up by that PATH, before anything is accepted: not ours to
     # prevent.  From the acceptance on, nothing that is planted runs.
