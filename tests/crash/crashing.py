@@ -88,7 +88,7 @@ def course_of(laptop: Laptop, run_id: str) -> list[tuple[str, float]]:
     return list(course.items())
 
 
-def until_event(laptop: Laptop, run_id: str, wanted: str, patience_s: float = 600.0) -> None:
+def until_event(laptop: Laptop, run_id: str, wanted: str, patience_s: float = 1500.0) -> None:
     """Wait until a run records this step or move."""
     end = time.monotonic() + patience_s
     with store_of(laptop) as store:
@@ -101,7 +101,7 @@ def until_event(laptop: Laptop, run_id: str, wanted: str, patience_s: float = 60
             time.sleep(POLL_S)
 
 
-def until_over(laptop: Laptop, run_id: str, patience_s: float = 600.0) -> None:
+def until_over(laptop: Laptop, run_id: str, patience_s: float = 1500.0) -> None:
     """Wait until the run has ended and its supervisor is gone, without a command of the user's."""
     end = time.monotonic() + patience_s
     with store_of(laptop) as store:
