@@ -26,7 +26,9 @@ def test_no_distinct_attack_is_lost(listed: str) -> None:
 def test_the_document_says_how_many_there_are(listed: str) -> None:
     """Its numbers are no more than there are, and not long out of date."""
     text = (CLONE / "docs" / "security.md").read_text()
-    said = re.search(r"\*\*More than ([\d,]+) distinct attacks, ([\d,]+) test cases, zero succeed", text)
+    said = re.search(
+        r"\*\*More than ([\d,]+) distinct attacks, ([\d,]+) test cases, zero succeed", text
+    )
     assert said is not None
     for told, real in zip(
         said.groups(), (len(distinct_payloads(listed)), cases(listed)), strict=True

@@ -87,6 +87,7 @@ class Watched:
             )
         finally:
             self.close()
+        print(f"the supervisor had {self.peak >> 20} MiB at most")
         return done.returncode, self.laptop.json("show", self.id)
 
     def close(self) -> None:
