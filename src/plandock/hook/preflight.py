@@ -56,7 +56,8 @@ def look(
         _look_for_login(credentials, environ)
     why_not = quick.quick_check(engine)
     if why_not:
-        what = "install" if why_not.endswith("is not installed") else "start"
+        absent = all(x.endswith("is not installed") for x in why_not.split(", and "))
+        what = "install" if absent else "start"
         raise EngineError(why_not, hint=f"{what} it (`plandock doctor` looks closer)")
     return Ground(repo, base, frozenset(git.branches(repo)), claude)
 
