@@ -180,10 +180,17 @@ def leave_notes(laptop: Laptop) -> None:
 
 
 def notes(story: Story) -> list[str]:
-    """The events that the user's command was told of, for this run."""
+    """The events that the user's command was told of, for this run, up to its end."""
     file = story.laptop.home / "told"
-    lines = file.read_text().splitlines() if file.exists() else []
-    return [event for event, _, run in (x.partition(" ") for x in lines) if run == story.run_id]
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        lines = file.read_text().splitlines() if file.exists() else []
+        told = [x.partition(" ")[0] for x in lines if x.endswith(f" {story.run_id}")]
+        # The supervisor tells after it has recorded the end.
+        if {"done", "failed", "stopped"} & set(told):
+            return told
+        assert time.monotonic() < end, told
+        time.sleep(0.2)
 
 
 # -- the cases
