@@ -83,7 +83,7 @@ def full_of_odd_bytes(world):
 def no_store(world):
     """The store cannot be opened."""
     world.state.mkdir(parents=True)
-    (world.state / "plandock.db").mkdir()
+    (world.state / "plandock.db.lock").mkdir()
 
 
 IMPOSSIBLE = [
