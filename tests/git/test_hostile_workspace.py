@@ -119,6 +119,18 @@ def test_leftovers_that_git_cannot_commit_are_said_to_be_left_behind(world, box)
     assert any("left behind" in note for note in found.notes)
 
 
+def test_files_removed_from_the_index_are_no_trouble(world, box):
+    """They are gone on the branch, nothing is said to be left behind, and git is asked once."""
+    box.commit({f"many/{n}": "x" for n in range(300)})
+    box.git("rm", "-q", "-r", "many", "a.txt")
+    found = take(world, box, box.harvest(seconds=PATIENCE))
+    assert found.leftovers
+    assert found.notes == []
+    listed = world.git("ls-tree", "-r", "--name-only", BRANCH).split()
+    assert "a.txt" not in listed
+    assert not [x for x in listed if x.startswith("many/")]
+
+
 def test_a_repository_committed_as_files_is_flagged(world, box):
     """git would take such a folder for a repository, with programs in its configuration."""
     fake = {"HEAD": "ref: refs/heads/main\n", "config": "[core]\n\tfsmonitor = ./x\n"}

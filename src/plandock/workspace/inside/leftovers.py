@@ -174,6 +174,7 @@ class Dirty:
     tracked: list[str] = field(default_factory=list)
     untracked: list[str] = field(default_factory=list)
     unmerged: list[str] = field(default_factory=list)
+    staged: set[str] = field(default_factory=set)
     nested: list[str] = field(default_factory=list)
 
 
@@ -188,6 +189,8 @@ def look(git: Git) -> Dirty:
         kind = entry[:2]
         if kind == "1 ":
             found.tracked.append(entry.split(" ", 8)[8])
+            if entry[3] == ".":  # the index holds it as it is, or no more
+                found.staged.add(found.tracked[-1])
         elif kind == "u ":
             found.unmerged.append(entry.split(" ", 10)[10])
         elif kind == "? ":
@@ -317,7 +320,9 @@ def commit_leftovers(git: Git, order: Order, outcome: Outcome, head: str) -> str
     wanted = changed + leave_out(order, found.untracked, outcome)
     if not wanted:
         return head
-    failed = add(git, wanted)
+    # A file that was removed from the index as well is one that `git add` knows nothing of: each
+    # would fail by itself, after all that it was asked for with.
+    failed = add(git, [x for x in wanted if x not in found.staged])
     if failed:
         outcome.note("files that git could not add were left behind", failed)
         for path in set(failed) & set(found.unmerged):
