@@ -131,6 +131,17 @@ def test_files_removed_from_the_index_are_no_trouble(world, box):
     assert not [x for x in listed if x.startswith("many/")]
 
 
+def test_a_staged_link_out_of_the_tree_is_left_behind_like_any_other(world, box):
+    """It does not keep the rest from arriving because it was added and not committed."""
+    (box.root / "evil").symlink_to("/etc/passwd")
+    box.git("add", "evil", "left.txt")
+    found = take(world, box, box.harvest())
+    assert found.leftovers
+    assert "evil" not in world.git("ls-tree", "--name-only", BRANCH).split()
+    assert world.git("show", f"{BRANCH}:left.txt") == "text"
+    assert any("left behind: evil" in note for note in found.notes)
+
+
 def test_a_repository_committed_as_files_is_flagged(world, box):
     """git would take such a folder for a repository, with programs in its configuration."""
     fake = {"HEAD": "ref: refs/heads/main\n", "config": "[core]\n\tfsmonitor = ./x\n"}

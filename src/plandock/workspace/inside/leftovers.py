@@ -317,6 +317,11 @@ def commit_leftovers(git: Git, order: Order, outcome: Outcome, head: str) -> str
     if found.unmerged:
         outcome.note("files with unresolved conflicts came as they stood", found.unmerged)
     changed = [x for x in found.tracked + found.unmerged if not left(order, x, outcome)]
+    if barred := sorted(found.staged - set(changed)):
+        # In the index already: there, too, it is as HEAD has it.
+        ways = ("reset", "-q", "--pathspec-from-file=-", "--pathspec-file-nul")
+        ways = ways if head else ("update-index", "--force-remove", "-z", "--stdin")
+        git.run(*ways, stdin=b"".join(os.fsencode(x) + b"\0" for x in barred))
     wanted = changed + leave_out(order, found.untracked, outcome)
     if not wanted:
         return head
