@@ -145,6 +145,27 @@ def test_ps_for_people_is_safe_on_a_terminal(plandock, add):
     assert has_no_control(done.stdout)
 
 
+def test_ps_on_eighty_columns_is_legible_while_a_run_waits(plandock, add):
+    """Plan and state stand in words, not in a letter a line; the state says until when."""
+    until = "2026-01-02T03:04:05.000Z"
+    add(
+        "r222",
+        State.WAITING,
+        reason="usage_limit",
+        waiting_until=until,
+        branch="feature/auto",
+        plan_title="Add greetings",
+    )
+    shown = plandock("ps").stdout
+    for words in (
+        "waiting (usage_limit)",
+        "until 2026-01-02 03:04 UTC",
+        "feature/auto",
+        "greetings",
+    ):
+        assert words in shown, shown
+
+
 def test_last_and_prefixes_name_runs(plandock, add):
     """`last` is the newest, a beginning does where only one run begins so."""
     add("r234", created_at="2026-01-01T00:00:00.000Z")

@@ -24,6 +24,8 @@ from plandock.runs.store import Store
 from plandock.settings import show as settings_show
 from plandock.supervisor import receipt as receipts
 
+_WIDE = 110  # columns from which `ps` shows everything
+
 
 @click.command()
 @click.option("--all", "-a", "every", is_flag=True, help="Ended runs too (the last 20 by default).")
@@ -50,16 +52,23 @@ def ps(every: bool, as_json: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    console = Console()
+    narrow = console.width < _WIDE
     table = Table(box=box.SIMPLE_HEAD)
-    for name in ("run", "state", "branch", "commits", "plan", "repository", "created"):
+    names = ["run", "state", "branch", "commits", "plan", "repository", "created"]
+    for name in names[: -1 if narrow else None]:
         # What a run is and how it stands is never cut or folded, however narrow the terminal.
         table.add_column(name, overflow="fold", no_wrap=name in ("run", "state"))
     for r in shown:
         state = standing.words(r, places.get(str(r.id)))
         created = r.created_at[:16].replace("T", " ")
-        cells = (r.id, state, r.branch, str(r.commits or ""), r.plan_title, r.repo, created)
-        table.add_row(*(Text(one_line(c)) for c in cells))
-    Console().print(table)
+        repo = Path(r.repo).name if narrow else r.repo
+        cells = [r.id, state, r.branch, str(r.commits or ""), r.plan_title, repo, created]
+        texts = [one_line(c) for c in cells[: -1 if narrow else None]]
+        if narrow:
+            texts[1] = texts[1].replace(" until ", "\nuntil ")
+        table.add_row(*map(Text, texts))
+    console.print(table)
 
 
 def _warn_of_full_disks(runs: Iterable[Run]) -> None:
