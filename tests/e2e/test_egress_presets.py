@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -114,11 +115,12 @@ def test_without_presets_npm_and_pip_fail_at_once_and_the_refusal_is_on_record(
     assert "pip:0" not in out
     assert "six" not in out
     assert decisions(laptop, "allowed") == set()
-    refused = {e["target"]: e for e in laptop.json("logs", "last", "--egress")}
+    entries = laptop.json("logs", "last", "--egress")
+    refused = Counter(e["target"] for e in entries)
     assert len(refused) >= 2  # npm's and pip's own defaults
-    assert {e["decision"] for e in refused.values()} == {"refused"}
-    assert max(e["count"] for e in refused.values()) <= 3  # no retries
+    assert {e["decision"] for e in entries} == {"refused"}
+    assert max(refused.values()) <= 3  # no retries
     shown = laptop.plandock("logs", "last", "--egress").stdout
-    assert all(f"refused {target}" in shown for target in refused)
+    assert [json.loads(line) for line in shown.splitlines()] == entries
     assert next(iter(refused)) in laptop.plandock("receipt", "last").stdout
     assert laptop.json("show", "last")["reach"] == {}

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
-from plandock.runs.model import Run, RunId
-from plandock.supervisor import receipt
+import pytest
+
+from plandock import paths
+from plandock.cli import egress_log
+from plandock.runs.model import Run, RunId, State
+from plandock.runs.store import Store
+from plandock.supervisor import egress, receipt
 from plandock.supervisor.egress import counted, decision_of, merged
 
 
@@ -56,6 +62,39 @@ def test_more_hosts_than_are_kept_are_counted_too() -> None:
     assert sum(e["count"] for e in entries) == 600
     assert entries[-1]["decision"] == "suppressed"
     assert entries[-1]["count"] == 100
+
+
+class Gateways:
+    """An engine that has at most one gateway, with this log."""
+
+    def __init__(self, *lines: bytes) -> None:
+        self.lines = lines
+
+    def inspect(self, _: str) -> object:
+        return object() if self.lines else None
+
+
+def test_each_decision_is_kept_and_printed_as_a_line_of_json(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of every attempt, also when the next supervisor finds the gateway gone: none twice."""
+    paths.make_private(paths.run_dir("r7k2"))
+    first = [said(decision="allowed", target="a.example.com", why=None)]
+    second = [said(decision="refused", target=f"{n}.example.com", why="x") for n in (1, 1, 2)]
+    there, gone = Gateways(b"something"), Gateways()
+    for attempt, lines in ((1, first), (2, second)):
+        run = Run(id=RunId("r7k2"), attempt=attempt, state=State.DONE)
+        monkeypatch.setattr(egress, "decisions", lambda *_, lines=lines: iter(lines))
+        engines: list[Any] = [there, there, gone]
+        for engine in engines:
+            assert list(egress.keep(engine, run)) == lines
+    with Store() as store:
+        run, _ = store.add(run, name_branch=lambda _: "feature/auto")
+        egress_log.show(store, run, follow=False, as_json=False)
+        shown = capsys.readouterr().out
+        egress_log.show(store, run, follow=False, as_json=True)
+    assert [json.loads(line) for line in shown.splitlines()] == [*first, *second]
+    assert json.loads(capsys.readouterr().out) == [*first, *second]
 
 
 def test_other_lines_of_the_log_are_no_decisions() -> None:

@@ -1,15 +1,19 @@
-"""`plandock logs RUN --egress`: what the gateway decided, of an ended run or of one that goes."""
+"""`plandock logs RUN --egress`: what the gateway decided, of an ended run or of one that goes.
+
+One decision a line: in words on a terminal, else as JSON; with ``--json`` all as one document.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import click
 
-from plandock.cli.common import print_json
+from plandock.cli.common import as_ascii, print_json
 from plandock.cli.standing import Nudge
 from plandock.engines import detect
 from plandock.errors import PlandockError
@@ -26,11 +30,14 @@ def show(store: Store, run: Run, *, follow: bool, as_json: bool) -> None:
     shown = 0
     for decision in _followed(store, run) if follow and not run.state.final else ():
         shown += 1
-        click.echo(json.dumps(decision) if as_json else _line(decision))
+        click.echo(_as_json(decision) if as_json else _line(decision))
     run = store.get(run.id)
     if shown:
         return
-    entries = run.egress if run.state.final else (egress.counted(_live(run)) or run.egress)
+    entries = list(egress.kept(run))
+    if not run.state.final:
+        entries += _live(run)
+    entries = entries or run.egress  # of a run that is older than what is kept line by line
     if as_json:
         print_json(entries)
         return
@@ -62,7 +69,13 @@ def _followed(store: Store, run: Run) -> Iterator[dict[str, Any]]:
         run = store.get(run.id)
 
 
+def _as_json(entry: dict[str, Any]) -> str:
+    return as_ascii(json.dumps(entry))
+
+
 def _line(entry: dict[str, Any]) -> str:
+    if not sys.stdout.isatty():
+        return _as_json(entry)
     times = f" ×{entry['count']}" if "count" in entry else ""
     why = f"  ({entry['why']})" if entry.get("why") else ""
     stamp = f"{entry['at'][11:19]} " if entry.get("at") else ""

@@ -55,7 +55,7 @@ def ps(every: bool, as_json: bool) -> None:
     console = Console()
     narrow = console.width < _WIDE
     table = Table(box=box.SIMPLE_HEAD)
-    names = ["run", "state", "branch", "commits", "plan", "repository", "created"]
+    names = ["run", "state", "branch", "commits", "plan", "repo", "created"]
     for name in names[: -1 if narrow else None]:
         # What a run is and how it stands is never cut or folded, however narrow the terminal.
         table.add_column(name, overflow="fold", no_wrap=name in ("run", "state"))

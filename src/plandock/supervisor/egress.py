@@ -1,13 +1,19 @@
-"""What the gateway let through and refused: read from its log, live or at the end."""
+"""What the gateway let through and refused: read from its log, live or at the end.
+
+At the end of each attempt the decisions are kept, a JSON line each, in the run's folder: the log
+goes with the gateway.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
-from plandock import proc
+from plandock import paths, proc
 from plandock.box import launch
 from plandock.claude.redact import redact
 from plandock.engines.protocol import Engine
@@ -39,6 +45,40 @@ def decisions(engine: Engine, run: Run, *, follow: bool = False) -> Iterator[dic
         finally:
             reader.stdout.close()
             proc.end(reader, grace_s=0.5)
+
+
+def keep(engine: Engine, run: Run) -> Iterator[dict[str, Any]]:
+    """The decisions of this attempt, kept in the run's folder while the gateway is still there.
+
+    Where it is gone, what a supervisor before has kept.  Raises :class:`OSError`.
+    """
+    place = _kept_at(run, run.attempt)
+    if engine.inspect(launch.names_of(run).gateway) is not None:
+        temporary = place.with_suffix(".new")
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.writelines(json.dumps(one) + "\n" for one in decisions(engine, run))
+        os.replace(temporary, place)
+    return _read(place)
+
+
+def kept(run: Run) -> Iterator[dict[str, Any]]:
+    """The decisions of all attempts that have ended, oldest first."""
+    for attempt in range(1, run.attempt + 1):
+        yield from _read(_kept_at(run, attempt))
+
+
+def _kept_at(run: Run, attempt: int) -> Path:
+    return paths.run_dir(run.id) / f"egress-{attempt}.jsonl"
+
+
+def _read(place: Path) -> Iterator[dict[str, Any]]:
+    if not place.is_file():
+        return
+    with open(place, encoding="utf-8") as file:
+        for line in file:
+            with contextlib.suppress(ValueError):
+                yield json.loads(line)
 
 
 def decision_of(line: str | bytes) -> dict[str, Any] | None:

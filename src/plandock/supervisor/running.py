@@ -97,7 +97,7 @@ def conclude(store: Store, engine: Engine, run: Run, progress: Progress) -> None
     verdict = judge(run, progress, ended)
     changes: dict[str, Any] = {
         **_sums(run, progress),
-        "egress": egress.merged(run.egress, egress.decisions(engine, run)),
+        "egress": egress.merged(run.egress, egress.keep(engine, run)),
         "active_s": run.active_s,
     }
     if verdict.kind == "end":
