@@ -22,8 +22,11 @@ from tests.support.tmux import Tmux
 machine.load_setup()
 
 # A slow machine is no failure of a property; `make fuzz` looks further.
-hypothesis.settings.register_profile("default", deadline=None)
-hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=5000)
+_SLOW = [hypothesis.HealthCheck.too_slow]
+hypothesis.settings.register_profile("default", deadline=None, suppress_health_check=_SLOW)
+hypothesis.settings.register_profile(
+    "fuzz", deadline=None, max_examples=5000, suppress_health_check=_SLOW
+)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 REAL_PARTS = ("engine", "e2e", "tmux", "netns")

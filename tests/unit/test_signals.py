@@ -26,6 +26,19 @@ sys.exit(app.main())
 """
 
 
+def _start(*argv: str) -> subprocess.Popen[bytes]:
+    """Start a command as a terminal does: the tests themselves may run in the background or under
+    nohup, where these signals are ignored, and that is inherited."""
+
+    def as_in_a_terminal() -> None:
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+
+    return subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=as_in_a_terminal
+    )
+
+
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
@@ -33,9 +46,7 @@ def test_a_signal_ends_a_command_with_its_code_and_leaves_no_folder(
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     """Ctrl-C, a kill and a closed terminal alike."""
-    child = subprocess.Popen(
-        [sys.executable, "-c", _WORK, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    child = _start(sys.executable, "-c", _WORK, str(tmp_path))
     assert child.stdout is not None
     assert child.stdout.readline() == b"ready\n", child.stderr
     assert len(os.listdir(tmp_path)) == 1
@@ -47,11 +58,7 @@ def test_a_signal_ends_a_command_with_its_code_and_leaves_no_folder(
 
 def test_a_command_under_nohup_goes_on_when_the_terminal_is_closed(tmp_path: Path) -> None:
     """Who ignores SIGHUP on purpose is not ended by it; SIGTERM still ends it."""
-    child = subprocess.Popen(
-        ["nohup", sys.executable, "-c", _WORK, str(tmp_path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    child = _start("nohup", sys.executable, "-c", _WORK, str(tmp_path))
     assert child.stdout is not None
     assert child.stdout.readline() == b"ready\n"
     child.send_signal(signal.SIGHUP)
@@ -78,9 +85,7 @@ main()
 
 def test_ctrl_c_while_the_program_is_being_loaded_is_no_traceback() -> None:
     """A shell shows 130 for a process that ended by SIGINT; the user sees nothing else."""
-    child = subprocess.Popen(
-        [sys.executable, "-c", _LOADING], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    child = _start(sys.executable, "-c", _LOADING)
     assert child.stdout is not None
     assert child.stdout.readline() == b"ready\n"
     child.send_signal(signal.SIGINT)
