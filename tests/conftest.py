@@ -48,10 +48,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("claude_cli", tuple(machine.CLI_VERSIONS), indirect=True)
 
 
+# First: xdist reads the groups in a hook of the same name.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by what they use, and keep those that share an engine on one worker.
+    """Mark tests by what they use, and keep a file's tests of one engine on one worker.
 
-    Containers of one engine are found by label, so two tests at a time would see each other's.
+    What such a file makes for all its tests (boxes, a world around them) is then made once.
     """
     for item in items:
         uses = set(getattr(item, "fixturenames", ()))
@@ -60,8 +62,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(marker)
         if any(item.get_closest_marker(name) for name in REAL_PARTS):
             parameters = getattr(getattr(item, "callspec", None), "params", {})
-            other = "podman" in map(str, parameters.values())
-            item.add_marker(pytest.mark.xdist_group("podman" if other else "docker"))
+            engine = "podman" if "podman" in map(str, parameters.values()) else "docker"
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{engine}"))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -38,7 +38,7 @@ def lint() -> list[str]:
 def run_tests(arguments: Sequence[str]) -> tuple[int, str]:
     """Run pytest and pass on what it prints; its exit code and its closing line.
 
-    Tests that share an engine run one after another on one worker, everything else beside them
+    A file's tests of one engine run one after another on one worker, everything else beside them
     (`--dist loadgroup`; the groups are made in tests/conftest.py).
     """
     argv = _python("pytest", "-n", "2", "--dist", "loadgroup", *arguments)
