@@ -48,22 +48,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("claude_cli", tuple(machine.CLI_VERSIONS), indirect=True)
 
 
-# First: xdist reads the groups in a hook of the same name.
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by what they use, and keep a file's tests of one engine on one worker.
-
-    What such a file makes for all its tests (boxes, a world around them) is then made once.
-    """
+    """Mark tests by what they use."""
     for item in items:
         uses = set(getattr(item, "fixturenames", ()))
         for fixture, marker in (("engine", "engine"), ("claude_cli", "e2e"), ("tmux", "tmux")):
             if fixture in uses:
                 item.add_marker(marker)
-        if any(item.get_closest_marker(name) for name in REAL_PARTS):
-            parameters = getattr(getattr(item, "callspec", None), "params", {})
-            engine = "podman" if "podman" in map(str, parameters.values()) else "docker"
-            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{engine}"))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -6,6 +6,7 @@ The wrapper stands for a configuration of the engine's own, or another program o
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -52,9 +53,9 @@ def cli() -> Path:
 
 
 @pytest.fixture
-def network(tmp_path: Path) -> Iterator[str]:
+def network() -> Iterator[str]:
     """A network of this test's own that leads nowhere."""
-    name = f"plandock-test-{tmp_path.name}"
+    name = f"plandock-test-{secrets.token_hex(4)}"
     proc.run(["docker", "network", "create", "--internal", name])
     yield name
     proc.run(["docker", "network", "rm", name], check=False)
