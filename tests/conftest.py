@@ -80,6 +80,14 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     return report
 
 
+@pytest.fixture(scope="session", autouse=True)
+def home_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A throwaway HOME, too, for what a file makes for all its tests, before any has its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        machine.move_in(tmp_path_factory.mktemp("home"), patch)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A throwaway HOME; nothing in the environment names a model, a key, a login or a repo."""
