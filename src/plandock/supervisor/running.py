@@ -41,6 +41,10 @@ def follow(store: Store, run: Run) -> None:
                 progress = _read(store, engine, run)
                 state = engine.inspect(box)
                 if state is None or not state.running:
+                    if state is not None and progress.ended is None:
+                        # A follower may end before the last lines do (seen with Docker 20.10 on a
+                        # busy machine); of what has ended everything is there.
+                        progress = _read(store, engine, run)
                     break
                 # The reader ended before the box did: the engine was restarted under it.
                 time.sleep(_REOPEN_S)
