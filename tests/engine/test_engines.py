@@ -284,7 +284,7 @@ def test_logs_from_the_start_to_the_end(yard: Yard) -> None:
     assert lines in ([long, "last"], [long])
     while (state := yard.engine.inspect(name)) is not None and state.running:
         time.sleep(0.1)
-    with contextlib.closing(Reader(yard.engine.logs(name, follow=True))) as reader:
+    with contextlib.closing(Reader(yard.engine.logs(name, follow=False))) as reader:
         assert [line for line in reader.whole().decode().splitlines() if line] == [long, "last"]
 
 

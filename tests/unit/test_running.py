@@ -27,11 +27,13 @@ class Engine:
 
     def __init__(self, *readings: bytes) -> None:
         self.readings = list(readings)
+        self.followed: list[bool] = []
 
     def inspect(self, _: str) -> object:
         return SimpleNamespace(running=False)
 
     def logs(self, _: str, *, follow: bool) -> object:
+        self.followed.append(follow)
         return SimpleNamespace(stdout=io.BytesIO(self.readings.pop(0)))
 
 
@@ -46,11 +48,12 @@ def test_a_log_whose_follower_ended_early_is_read_once_more(
         run, _ = store.add(run, name_branch=lambda _: "feature/auto")
         engine: Any = Engine(*readings)
         seen: list[Progress] = []
-        monkeypatch.setattr(running.detect, "choose", lambda _: engine)
+        monkeypatch.setattr("plandock.engines.detect.choose", lambda _: engine)
         monkeypatch.setattr(running, "Watch", lambda *_: contextlib.nullcontext())
-        monkeypatch.setattr(running.proc, "end", lambda _: 0)
+        monkeypatch.setattr("plandock.proc.end", lambda _: 0)
         monkeypatch.setattr(running, "conclude", lambda *given: seen.append(given[3]))
         running.follow(store, run)
     assert [progress.ended is not None for progress in seen] == [True]
     assert engine.readings == []
+    assert engine.followed == [True, False][: len(readings)]
     assert (paths.run_dir("r222") / "events.jsonl").read_bytes() == FIRST + LAST

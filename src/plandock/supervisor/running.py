@@ -44,7 +44,7 @@ def follow(store: Store, run: Run) -> None:
                     if state is not None and progress.ended is None:
                         # A follower may end before the last lines do (seen with Docker 20.10 on a
                         # busy machine); of what has ended everything is there.
-                        progress = _read(store, engine, run)
+                        progress = _read(store, engine, run, follow=False)
                     break
                 # The reader ended before the box did: the engine was restarted under it.
                 time.sleep(_REOPEN_S)
@@ -52,11 +52,11 @@ def follow(store: Store, run: Run) -> None:
     conclude(store, engine, store.get(run.id), progress)
 
 
-def _read(store: Store, engine: Engine, run: Run) -> Progress:
+def _read(store: Store, engine: Engine, run: Run, *, follow: bool = True) -> Progress:
     """One reading of the log, which is the truth: from its start, so that a second reader of the
     same attempt writes the same into events.jsonl."""
     progress = Progress()
-    reader = engine.logs(launch.names_of(run).box, follow=True)
+    reader = engine.logs(launch.names_of(run).box, follow=follow)
     assert reader.stdout is not None
     try:
         with open(_events(run), "r+b" if _events(run).exists() else "w+b") as events:
