@@ -59,3 +59,10 @@ def _ask(*argv: str) -> str | None:
 def _without_login(address: str) -> str:
     parts = urlsplit(address)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def put(home: Path, name: str, text: str) -> None:
+    """Write a file of a home folder."""
+    path = home / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)

@@ -1,4 +1,4 @@
-"""Fixtures for the tests of the hook: a place where a hand-off succeeds."""
+"""Fixtures of several unit tests: a place where a hand-off succeeds, a user of package clients."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from plandock.gateway.clients.user import User
 from tests.support import hooks
 from tests.support.repository import Repository
 
@@ -33,3 +34,9 @@ def world(
     (hook_package / "supervisor" / "seconds").write_text("0")
     yield made
     made.wait_for_supervisors()
+
+
+@pytest.fixture
+def user(home: Path) -> User:
+    """A user with a throwaway home and without any package client: the files are read then."""
+    return User({"HOME": str(home), "PATH": "/absent"})

@@ -29,8 +29,8 @@ WISH: dict[str, Any] = {
     "debian": {"archives": {"debian": "https://apt.example.com/debian"}},
 }
 SOURCES = (
-    "Types: deb\n# http://snapshot.example.com/debian/2025\nURIs: http://deb.debian.org/debian\n"
-    "Suites: bookworm\n\nTypes: deb\nURIs: http://deb.debian.org/debian-security\n"
+    "Types: deb\n# http://snapshot.example.com/debian/2025\nURIs: http://archive.example.com/debian\n"
+    "Suites: bookworm\n\nTypes: deb\nURIs: http://archive.example.com/debian-security\n"
 )
 
 
@@ -89,7 +89,7 @@ def test_the_images_sources_of_packages_are_put_on_https_and_on_the_mirror(syste
     home, env = set_up(system, WISH)
     text = (home / ".apt/sources.list.d/debian.sources").read_text()
     assert "URIs: https://apt.example.com/debian\n" in text
-    assert "URIs: https://deb.debian.org/debian-security\n" in text
+    assert "URIs: https://archive.example.com/debian-security\n" in text
     assert "http://" not in text
     assert env["APT_CONFIG"] == f"{home}/.apt/apt.conf"
     assert f'Dir::State "{home}/.apt/state";' in Path(env["APT_CONFIG"]).read_text()

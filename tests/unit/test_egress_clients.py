@@ -3,36 +3,20 @@
 from __future__ import annotations
 
 import json
-import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from plandock.gateway import presets
 from plandock.gateway.clients import apt, cargo, go, npm, pip
 from plandock.gateway.clients.found import Found
 from plandock.gateway.clients.user import User
 from plandock.settings.hosts import is_host_name
-
-NOBODY = "/absent"  # a PATH without any client: the files are read then
-
-
-@pytest.fixture
-def user(home: Path) -> User:
-    """A user with a throwaway home and without any client."""
-    return User({"HOME": str(home), "PATH": NOBODY})
-
-
-def put(home: Path, name: str, text: str) -> None:
-    """Write a file of the home."""
-    path = home / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+from tests.support.clients import put
 
 
 def program(folder: Path, name: str, body: str) -> str:
@@ -108,10 +92,17 @@ def test_any_address_is_either_refused_or_plain(text: str) -> None:
 # npm
 
 
-def test_npm_falls_back_on_its_own_default(user: User) -> None:
-    """Nothing is set up: the public registry."""
-    found = npm.read(user)
-    assert (found.box["registry"], found.hosts) == (npm.DEFAULT, ["registry.npmjs.org"])
+@pytest.mark.parametrize("read", [npm.read, pip.read, cargo.read, go.read])
+def test_a_client_that_is_missing_and_set_up_for_nothing_allows_nothing(
+    user: User, read: Callable[[User], Found]
+) -> None:
+    """No registry is known by heart: a note says what to do; the box's client keeps its default."""
+    found = read(user)
+    assert found.hosts == []
+    assert [note.partition("; ")[2] for note in found.notes] == [
+        "write those that it needs into `egress`"
+    ]
+    assert not any(found.box.values())
 
 
 def test_npms_files_are_read_without_their_logins(user: User) -> None:
@@ -143,10 +134,45 @@ def test_npm_itself_is_asked_in_the_home_folder(home: Path, tmp_path: Path) -> N
 # pip
 
 
-def test_pip_falls_back_on_pypi_and_the_host_of_its_files(user: User) -> None:
-    """The default index names files on a second host."""
-    found = pip.read(user)
-    assert found.hosts == ["pypi.org", "files.pythonhosted.org"]
+PACKAGE = """
+PyPI = PackageIndex("https://index.example.com/", file_storage_domain="files.example.com")
+TestPyPI = PackageIndex("https://test.example.com/", file_storage_domain="test.example.com")
+"""
+
+
+@pytest.mark.parametrize(
+    ("listed", "hosts"),
+    [
+        ("", ["index.example.com", "files.example.com"]),
+        ("global.index-url='https://pip.example.com/simple'", ["pip.example.com"]),
+        (
+            "global.index-url='https://index.example.com/simple'",
+            ["index.example.com", "files.example.com"],
+        ),
+    ],
+)
+def test_pips_own_index_and_the_host_of_its_files_are_read_from_its_package(
+    home: Path, tmp_path: Path, listed: str, hosts: list[str]
+) -> None:
+    """Where it is set up for no other; the files' host goes with that index alone."""
+    put(tmp_path, "place (1)/pip/_internal/models/index.py", PACKAGE)
+    version = f"pip 23.2.1 from {tmp_path}/place (1)/pip (python 3.11)"
+    body = f'case "$1" in --version) echo "{version}";; config) echo "{listed}";; esac'
+    path = program(tmp_path / "bin", "pip3", body)
+    found = pip.read(User({"HOME": str(home), "PATH": path}))
+    assert found.hosts == hosts
+    assert found.box["index"] == f"https://{hosts[0]}/simple"
+    assert found.notes == []
+
+
+def test_the_pip_of_this_machine_names_an_index_and_the_host_of_its_files(
+    home: Path, tmp_path: Path
+) -> None:
+    """What is read is how pip's package is written, not how a test has it."""
+    path = program(tmp_path / "bin", "pip3", f'exec {sys.executable} -I -m pip "$@"')
+    found = pip.read(User({"HOME": str(home), "PATH": path, "PIP_CONFIG_FILE": "/dev/null"}))
+    assert len(found.hosts) == 2
+    assert found.notes == []
 
 
 def test_a_mirror_of_pip_is_read_without_its_login(user: User) -> None:
@@ -187,14 +213,40 @@ def test_pips_variables_go_before_what_it_lists_for_files(home: Path, tmp_path: 
 # cargo
 
 
-def test_cargo_falls_back_on_crates_io(user: User) -> None:
-    """Its index and the host of its files."""
+def cached(home: Path, host: str, config: object) -> None:
+    """What cargo keeps of an index that it has used."""
+    put(home, f".cargo/registry/index/{host}-0123456789abcdef/config.json", json.dumps(config))
+
+
+def test_cargos_own_registry_is_known_from_what_cargo_has_used(
+    user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its index and the host of its files; other indexes in the cache are nobody's wish."""
+    monkeypatch.setattr(cargo, "_SOURCE", "crates-example")
+    cached(user.home, "index.crates.example", {"dl": "https://files.crates.example/{crate}"})
+    cached(user.home, "index.evilcrates.example", {"dl": "https://evil.example.com/"})
+    cached(user.home, "old.example.com", {"dl": "https://old-files.example.com/"})
     found = cargo.read(user)
-    assert found.hosts == ["index.crates.io", "static.crates.io"]
+    assert found.hosts == ["index.crates.example", "files.crates.example"]
     assert found.box["index"] == ""
+    assert found.notes == []
 
 
-def test_what_replaces_crates_io_is_followed_to_its_end(user: User) -> None:
+def test_an_index_of_the_users_brings_the_host_of_its_files(user: User) -> None:
+    """Where cargo has used it; whatever else its file says brings nothing."""
+    text = '[registries.a]\nindex = "sparse+https://a.example.com/"\n'
+    for name in "bcd":
+        text += f'[registries.{name}]\nindex = "sparse+https://{name}.example.com/"\n'
+    put(user.home, ".cargo/config.toml", text)
+    cached(user.home, "a.example.com", {"dl": "https://files.example.com/dl/{crate}"})
+    cached(user.home, "b.example.com", {"dl": "https://10.0.0.1/"})
+    cached(user.home, "c.example.com", ["dl"])
+    cached(user.home, "d.example.com", {"dl": 7})
+    hosts = [f"{name}.example.com" for name in "abcd"]
+    assert cargo.read(user).hosts == [*hosts, "files.example.com"]
+
+
+def test_what_replaces_cargos_own_registry_is_followed_to_its_end(user: User) -> None:
     """Over several steps, beside registries by name; tokens stay behind."""
     put(
         user.home,
@@ -222,7 +274,7 @@ def test_what_replaces_crates_io_is_followed_to_its_end(user: User) -> None:
     ],
 )
 def test_a_replacement_that_leads_nowhere_allows_nothing(user: User, text: str) -> None:
-    """A circle or a folder of this machine is noted; crates.io is not reached instead."""
+    """A circle or a folder of this machine is noted; nothing is reached instead."""
     put(user.home, ".cargo/config.toml", text)
     found = cargo.read(user)
     assert found.hosts == []
@@ -232,11 +284,14 @@ def test_a_replacement_that_leads_nowhere_allows_nothing(user: User, text: str) 
 # go
 
 
-def test_go_falls_back_on_its_own_defaults(user: User) -> None:
+def test_go_says_its_own_defaults(home: Path, tmp_path: Path) -> None:
     """The proxy and the checksum database; `direct` would be any host."""
-    found = go.read(user)
-    assert found.hosts == ["proxy.golang.org", "sum.golang.org"]
-    assert found.box["proxy"] == "https://proxy.golang.org"
+    said = {"GOPROXY": "https://proxy.example.com,direct", "GOSUMDB": "sum.example.com"}
+    path = program(tmp_path / "bin", "go", f"echo '{json.dumps(said)}'")
+    found = go.read(User({"HOME": str(home), "PATH": path}))
+    assert found.hosts == ["proxy.example.com", "sum.example.com"]
+    assert found.box["proxy"] == "https://proxy.example.com"
+    assert found.box["sumdb"] == "sum.example.com"
 
 
 def test_gos_file_and_variables_are_read_without_logins(user: User) -> None:
@@ -247,11 +302,11 @@ def test_gos_file_and_variables_are_read_without_logins(user: User) -> None:
     environ = {
         **user.environ,
         "GOPROXY": "https://u:hunter2@go.example.com/m|http://plain.example.com,direct",
-        "GOSUMDB": "sum.golang.org https://sum.example.com/db",
+        "GOSUMDB": "sums.example.com https://sum.example.com/db",
     }
     found = go.read(User(environ))
     assert found.box["proxy"] == "https://go.example.com/m"
-    assert found.box["sumdb"] == "sum.golang.org https://sum.example.com/db"
+    assert found.box["sumdb"] == "sums.example.com https://sum.example.com/db"
     assert found.hosts == ["go.example.com", "sum.example.com"]
     assert "hunter2" not in repr(found)
 
@@ -259,9 +314,15 @@ def test_gos_file_and_variables_are_read_without_logins(user: User) -> None:
 # apt
 
 
-def test_apt_falls_back_on_debians_own_hosts(user: User, tmp_path: Path) -> None:
-    """This machine is no Debian: the defaults."""
-    assert apt.read(user, tmp_path).hosts == ["deb.debian.org", "security.debian.org"]
+def test_without_debians_archives_apt_allows_nothing(user: User, tmp_path: Path) -> None:
+    """This machine is no Debian, or has one archive of the two: a note says what is missing."""
+    found = apt.read(user, tmp_path)
+    assert (found.hosts, found.box["archives"]) == ([], {})
+    assert len(found.notes) == 1
+    put(tmp_path, "sources.list", "deb http://apt.example.com/debian bookworm main\n")
+    found = apt.read(user, tmp_path)
+    assert found.hosts == ["apt.example.com"]
+    assert "debian-security" in "".join(found.notes)
 
 
 def test_apts_sources_of_both_kinds_are_read_and_put_on_https(user: User, tmp_path: Path) -> None:
@@ -331,74 +392,14 @@ def test_no_file_of_a_client_brings_the_reader_down(
 def test_a_client_that_answers_nonsense_is_passed_over(
     home: Path, tmp_path: Path, answer: str
 ) -> None:
-    """Each client's odd answer comes down to a default."""
+    """The files count then, as if the client were missing; what it leaves out allows nothing."""
+    put(home, ".npmrc", "registry=https://a.example.com/\n")
+    put(home, ".config/go/env", "GOPROXY=https://a.example.com/\n")
     for name in ("npm", "pip3", "go"):
         (tmp_path / "bin").mkdir(exist_ok=True)
         (tmp_path / "bin/answer").write_text(answer)
         path = program(tmp_path / "bin", name, f"cat {tmp_path}/bin/answer")
     user = User({"HOME": str(home), "PATH": path})
-    for read in (npm.read, pip.read, go.read):
-        assert read(user).hosts
-
-
-# All together
-
-
-def names(monkeypatch: pytest.MonkeyPatch, table: dict[str, list[str]]) -> None:
-    """Have names resolve as in the table."""
-
-    def lookup(name: str, *_: object, **__: object) -> list[Any]:
-        if name not in table:
-            raise OSError("unknown")
-        return [(2, 1, 6, "", (address, 443)) for address in table[name]]
-
-    monkeypatch.setattr(socket, "getaddrinfo", lookup)
-
-
-def test_names_of_presets_are_pinned_and_typed_names_are_not(
-    user: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A mirror in a company's network is reached at that address; a typed name only in public."""
-    names(monkeypatch, {"registry.npmjs.org": ["10.1.2.3", "10.1.2.4"]})
-    way = presets.find(("npm", "intranet.example.com"), user.environ, "/absent")
-    assert way.pins == {
-        "intranet.example.com": [],
-        "registry.npmjs.org": ["10.1.2.3", "10.1.2.4"],
-    }
-    assert way.reach == {"npm": ["registry.npmjs.org"], "egress": ["intranet.example.com"]}
-
-
-@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "169.254.169.254", "::ffff:127.0.0.1"])
-def test_a_name_on_this_machine_or_the_link_is_never_pinned(
-    user: User, monkeypatch: pytest.MonkeyPatch, address: str
-) -> None:
-    """No way to a service of the host or to a cloud's metadata, and a note that says so."""
-    names(monkeypatch, {"registry.npmjs.org": [address]})
-    way = presets.find(("npm",), user.environ, "/absent")
-    assert way.pins == {"registry.npmjs.org": []}
-    assert "no address" in way.notes[0]
-
-
-def test_a_repositorys_settings_do_not_choose_the_mirror(
-    user: User, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Variables that `.claude/settings.json` names are not the user's; others are (control)."""
-    names(monkeypatch, {})
-    environ = {
-        **user.environ,
-        "npm_config_registry": "https://evil.example.com/",
-        "PIP_INDEX_URL": "https://own.example.com/simple",
-    }
-    env = {"npm_config_registry": "https://evil.example.com/", "HOME": str(tmp_path)}
-    put(tmp_path, ".claude/settings.json", json.dumps({"env": env}))
-    way = presets.find(("npm", "pypi"), environ, str(tmp_path))
-    assert way.reach == {"npm": ["registry.npmjs.org"], "pypi": ["own.example.com"]}
-    control = presets.find(("npm",), environ, "/absent")
-    assert control.reach == {"npm": ["evil.example.com"]}
-
-
-def test_without_presets_no_client_is_read(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is allowed, and nothing is said to the box but the certificates."""
-    put(user.home, ".npmrc", "registry=https://npm.example.com/\n")
-    way = presets.find((), user.environ, "/absent")
-    assert (way.reach, way.pins, way.clients, way.notes) == ({}, {}, {"ca": ""}, ())
+    found = [read(user) for read in (npm.read, pip.read, go.read)]
+    files = [] if answer == '{"registry": 7}' else ["a.example.com"]
+    assert [one.hosts for one in found] == [files, [], files]

@@ -14,8 +14,21 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
-KEYS = ("usage", "num_turns", "total_cost_usd", "permission_denials", "rate_limit_info", "errors",
-        "result", "session_id", "event", "code", "status", "is_error")  # fmt: skip
+KEYS = (
+    "usage",
+    "num_turns",
+    "total_cost_usd",
+    "permission_denials",
+    "rate_limit_info",
+    "errors",
+    "api_error_params",
+    "result",
+    "session_id",
+    "event",
+    "code",
+    "status",
+    "is_error",
+)
 
 
 def told(*messages: object) -> Progress:
@@ -62,7 +75,7 @@ def test_only_a_rejected_limit_counts() -> None:
     assert told({"type": "rate_limit_event", "rate_limit_info": info}).resets_at == 5
 
 
-@given(st.sampled_from(["result", "system", "plandock", "rate_limit_event", "x"]),
+@given(st.sampled_from(["result", "system", "plandock", "assistant", "rate_limit_event", "x"]),
        st.dictionaries(st.sampled_from(KEYS), JSON))  # fmt: skip
 def test_no_message_breaks_the_reader(kind: str, rest: dict[str, object]) -> None:
     """Whatever types the box sends, reading goes on and the totals are plain numbers."""

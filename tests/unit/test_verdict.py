@@ -43,6 +43,16 @@ def synthetic(words: str) -> dict[str, Any]:
     return {"type": "assistant", "message": {"model": "<synthetic>", "content": content}}
 
 
+def told_with_the_error(resets_at: float | None) -> tuple[dict[str, Any], ...]:
+    """A usage limit as 2.1.332 tells it: with the error, without an event of its own."""
+    info = {"status": "rejected", "rateLimitType": "five_hour", "resetsAt": resets_at}
+    said = {**synthetic("You've hit your 5-hour limit"), "api_error": "usage_limit_reached"}
+    return (
+        {**said, "api_error_params": {"rate_limit_info": info}},
+        {**failed_result(429), "api_error": "usage_limit_reached"},
+    )
+
+
 def ended(why: str = "", code: int = 0) -> dict[str, Any]:
     """The steward's last words."""
     return {"type": "plandock", "event": "agent-ended", "code": code, "why": why}
@@ -89,6 +99,8 @@ def test_ends(messages: tuple[dict[str, Any], ...], target: str, reason: str) ->
     ("messages", "reason"),
     [
         ((rejected(NOW + 20), failed_result(429), ended()), "usage_limit"),
+        ((*told_with_the_error(NOW + 20), ended()), "usage_limit"),
+        ((*told_with_the_error(None), ended()), "usage_limit"),
         ((failed_result(429), ended()), "overloaded"),
         ((rejected(0), failed_result(429), ended()), "overloaded"),
         ((rejected(0), ended()), "overloaded"),
@@ -129,6 +141,7 @@ def test_a_usage_limit_waits_until_its_reset_and_a_little_more() -> None:
     low = verdict(rejected(at), failed_result(429)).until
     high = verdict(rejected(at), failed_result(429), high=True).until
     assert (low - at, high - at) == (1.0, 5.0)
+    assert verdict(*told_with_the_error(at)).until == low
 
 
 @pytest.mark.parametrize(

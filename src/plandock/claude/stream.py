@@ -57,12 +57,12 @@ class Progress:
             self.session_id = _text(message.get("session_id"))
             self.cli_version = _text(message.get("claude_code_version"))
         elif kind == "rate_limit_event":
-            info = message.get("rate_limit_info")
-            if isinstance(info, dict) and info.get("status") == "rejected":
-                self.resets_at = _count(info.get("resetsAt"))
-                self.limited = True
+            self._limit(message.get("rate_limit_info"))
         elif kind == "assistant":
             self._said(message.get("message"))
+            # 2.1.332 sends no event of its own for a reset that has passed already (measured).
+            told = message.get("api_error_params")
+            self._limit(told.get("rate_limit_info") if isinstance(told, dict) else None)
         elif kind == "system" and sub == "api_retry":
             self.api_trouble = True
         elif kind == "result":
@@ -70,6 +70,11 @@ class Progress:
         elif kind == "plandock":
             self._own(message)
         return message
+
+    def _limit(self, info: object) -> None:
+        if isinstance(info, dict) and info.get("status") == "rejected":
+            self.resets_at = _count(info.get("resetsAt"))
+            self.limited = True
 
     def _said(self, said: object) -> None:
         if not isinstance(said, dict):

@@ -1,7 +1,8 @@
 """What `egress` comes down to when a run is staged: names, pinned addresses, clients' settings.
 
 The hosts behind a preset are those that the user's own clients are set up for, read anew for each
-run; the code knows only what the clients themselves fall back on.
+run, their own defaults included.  No host is written down in the code: where a client is missing
+or says nothing, nothing is allowed and a note says so.
 """
 
 from __future__ import annotations

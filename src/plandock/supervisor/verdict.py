@@ -85,7 +85,8 @@ def judge(
         well = {"reason": "", "exit_code": 0, "message": "", "hint": ""}
         return Verdict("end", {"target": str(State.DONE), **well})
     status = result.get("api_error_status")
-    if progress.resets_at and (progress.limited or status == 429):
+    named = result.get("api_error") == "usage_limit_reached"  # since 2.1.332 (measured)
+    if named or (progress.resets_at and (progress.limited or status == 429)):
         return _usage_limit(run, progress, now, jitter)
     # A limit that names no time is none of the user's: "temporarily limiting requests (not your
     # usage limit)", as the CLI puts it.

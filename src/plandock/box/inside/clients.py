@@ -106,7 +106,10 @@ def pip(room: Room, wish: dict[str, Any] | None) -> None:
         lines.append("retries = 0")
     else:
         indexes = [place for place in (wish.get("index"), *wish["extra"]) if place]
-        lines.append(f"index-url = {indexes[0]}" if indexes else "no-index = true")
+        if indexes:
+            lines.append(f"index-url = {indexes[0]}")
+        elif wish.get("index") is None:  # one that was refused; no other in its place
+            lines.append("no-index = true")
         if indexes[1:]:
             lines.append("extra-index-url = " + " ".join(indexes[1:]))
     room.write(".config/pip/pip.conf", "\n".join(lines) + "\n")
@@ -114,7 +117,7 @@ def pip(room: Room, wish: dict[str, Any] | None) -> None:
 
 
 def cargo(room: Room, wish: dict[str, Any] | None) -> None:
-    """cargo: what stands in for crates.io, and the registries by name."""
+    """cargo: what stands in for its own registry, and the registries by name."""
     lines = ["[http]", f"proxy = {json.dumps(room.proxy)}", f"cainfo = {json.dumps(room.ca)}"]
     lines += ["[net]", "git-fetch-with-cli = true"]
     lines += ["retry = 0"] if wish is None else []
@@ -131,9 +134,10 @@ def go(room: Room, wish: dict[str, Any] | None) -> None:
     room.env["GOFLAGS"] = "-modcacherw"
     if wish is None:
         return
-    room.env |= {"GOPROXY": wish["proxy"], "GOSUMDB": wish["sumdb"], "GONOPROXY": "none"}
-    if wish["nosumdb"]:
-        room.env["GONOSUMDB"] = wish["nosumdb"]
+    room.env["GONOPROXY"] = "none"
+    for variable, name in (("GOPROXY", "proxy"), ("GOSUMDB", "sumdb"), ("GONOSUMDB", "nosumdb")):
+        if wish[name]:
+            room.env[variable] = wish[name]
 
 
 def debian(room: Room, wish: dict[str, Any] | None, apt: str) -> None:

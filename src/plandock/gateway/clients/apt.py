@@ -13,8 +13,8 @@ from pathlib import Path
 from plandock.gateway.clients.found import Found
 from plandock.gateway.clients.user import User
 
-DEFAULT_HOSTS = ("deb.debian.org", "security.debian.org")
 ETC = Path("/etc/apt")
+_KINDS = ("debian", "debian-security")
 _SUITE = re.compile(
     r"(oldoldstable|oldstable|stable|testing|unstable|sid|bullseye|bookworm|trixie|forky|duke)"
     r"(-updates|-backports|-proposed-updates|-security|/updates)?"
@@ -31,14 +31,15 @@ def read(user: User, etc: Path = ETC) -> Found:
             continue
         plain = address.removeprefix("mirror+")
         security = all(s.endswith(("-security", "/updates")) for s in suites)
-        kind = "debian-security" if security else "debian"
+        kind = _KINDS[security]
         if kind not in archives and (own := found.address(plain, http_too=True)):
             archives[kind] = own.rstrip("/")
     if not archives:
-        found.hosts = list(DEFAULT_HOSTS)
-    elif len(archives) == 1:
-        # The box's own file names both.
-        found.hosts += [h for h in DEFAULT_HOSTS if h not in found.hosts]
+        found.names_nothing()
+    for kind in _KINDS:
+        # The box's own file names both, each on a host that is not known here.
+        if archives and kind not in archives:
+            found.note(f"apt here has no archive for {kind}; the box doesn't reach it")
     found.box = {"archives": archives}
     return found
 

@@ -41,6 +41,14 @@ class Found:
         """Say that a login stays behind."""
         self.note(LOGIN.format(what=self.what))
 
+    def names_nothing(self) -> None:
+        """Say that the hosts are not known: none is written down here to fall back on."""
+        self.note(f"{self.what} here names no host; write those that it needs into `egress`")
+
+    def host(self, name: str) -> None:
+        """Allow one more host of the client's, by its name."""
+        self.address(f"https://{name}/")
+
     def address(self, text: str, *, http_too: bool = False) -> str | None:
         """A client's address as the box may have it, its host being allowed; ``None``: refused.
 

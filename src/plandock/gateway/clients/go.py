@@ -1,6 +1,6 @@
 """go: its module proxies and its checksum database.
 
-https://go.dev/ref/mod#environment-variables.
+https://go.dev/ref/mod#environment-variables; `go env` has go's own defaults in it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import re
 from plandock.gateway.clients.found import Found
 from plandock.gateway.clients.user import User
 
-DEFAULTS = {"GOPROXY": "https://proxy.golang.org,direct", "GOSUMDB": "sum.golang.org"}
 _NAMES = ("GOPROXY", "GOSUMDB", "GONOSUMDB", "GOPRIVATE")
 _PATTERNS = re.compile(r"[A-Za-z0-9._~/*?,\[\]^-]{0,2048}")
 _KEY = re.compile(r"[A-Za-z0-9.+/=_-]{1,512}")
@@ -26,9 +25,11 @@ def read(user: User) -> Found:
         # `direct` fetches from any host whatever, so it stays here.
         if text.strip() not in ("", "direct", "off") and (own := found.address(text)):
             proxies.append(own)
+    if not said["GOPROXY"]:
+        found.names_nothing()
     patterns = said["GONOSUMDB"] or said["GOPRIVATE"]
     found.box = {
-        "proxy": ",".join(proxies) or "off",
+        "proxy": ",".join(proxies) or (said["GOPROXY"] and "off"),
         "sumdb": _sumdb(found, said["GOSUMDB"]),
         "nosumdb": patterns if _PATTERNS.fullmatch(patterns) else "",
     }
@@ -51,7 +52,7 @@ def _settings(user: User) -> dict[str, str]:
     answer = {}
     for name in _NAMES:
         value = said.get(name)
-        answer[name] = value if isinstance(value, str) and value else DEFAULTS.get(name, "")
+        answer[name] = value if isinstance(value, str) and value else ""
     return answer
 
 
@@ -61,10 +62,11 @@ def _file(text: str) -> dict[str, object]:
 
 
 def _sumdb(found: Found, text: str) -> str:
-    """`off`, or the database's name (with its key) and, where it is elsewhere, its address."""
+    """`off`, or the database's name (with its key) and, where it is elsewhere, its address; empty
+    where it is the box's own go that decides."""
     words = text.split()
     if not words or text == "off" or len(words) > 2 or not _KEY.fullmatch(words[0]):
-        return "off" if text == "off" else DEFAULTS["GOSUMDB"]
+        return "off" if text == "off" else ""
     if len(words) == 2:
         address = found.address(words[1])
         return f"{words[0]} {address}" if address else words[0]

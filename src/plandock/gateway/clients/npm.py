@@ -1,6 +1,7 @@
 """npm: the registry, the scopes' own registries, and its certificates.
 
-https://docs.npmjs.com/cli/v10/using-npm/config; `npm config list --json` leaves logins out.
+https://docs.npmjs.com/cli/v10/using-npm/config; `npm config list --json` leaves logins out, and
+has npm's own defaults in it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from plandock.claude.registry import from_variables, read_npmrc
 from plandock.gateway.clients.found import Found
 from plandock.gateway.clients.user import User
 
-DEFAULT = "https://registry.npmjs.org/"
 _SCOPE = re.compile(r"(@[a-z0-9~._-]{1,214}):registry", re.IGNORECASE)
 _REPLACE = ("npmjs", "always", "never")
 
@@ -23,7 +23,11 @@ def read(user: User) -> Found:
     found = Found("npm")
     settings, said = _settings(user)
     registry = said.get("registry")
-    address = found.address(registry if isinstance(registry, str) else DEFAULT)
+    address = None
+    if isinstance(registry, str):
+        address = found.address(registry)
+    else:
+        found.names_nothing()
     scopes = {}
     for key, value in said.items():
         scope = _SCOPE.fullmatch(key)

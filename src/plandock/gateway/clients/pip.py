@@ -10,38 +10,56 @@ import ast
 import configparser
 import re
 from pathlib import Path
+from urllib.parse import urljoin, urlsplit
 
 from plandock.gateway.clients.found import Found
 from plandock.gateway.clients.user import User
 
-DEFAULT = "https://pypi.org/simple"
-# PyPI's index is on one host and its files on another; a mirror's are where its index says.
-_FILES_OF = {"pypi.org": "files.pythonhosted.org"}
+# pip's own package has the index that it falls back on, and the host of that index's files.  A
+# mirror's files are where its index is.
+_DEFAULT_IN = "_internal/models/index.py"
+_DEFAULT = re.compile(
+    r"""^PyPI = PackageIndex\(\s*["']([^"']+)["'],\s*file_storage_domain=["']([^"']+)["']""",
+    re.MULTILINE,
+)
+_PLACE = re.compile(r"pip \S+ from (/.+) \(python [^()]*\)\s*")
 _LINE = re.compile(r"([A-Za-z:_.-]{1,100})=(.{1,8192})")
 
 
 def read(user: User) -> Found:
     """Where pip takes packages from."""
     found = Found("pip")
-    said = _settings(user)
-    index = found.address(said.get("index-url") or DEFAULT)
+    program, said = _settings(user)
+    default, files = _defaults(user, program)
+    index: str | None = ""
+    if text := said.get("index-url") or default:
+        index = found.address(text)
+    else:
+        found.names_nothing()
     extra = [found.address(text) for text in said.get("extra-index-url", "").split()]
     found.box = {"index": index, "extra": [a for a in extra if a]}
-    for host in tuple(found.hosts):
-        if host in _FILES_OF:
-            found.hosts.append(_FILES_OF[host])
+    if files and urlsplit(default).hostname in found.hosts:
+        found.host(files)
     if said.get("cert"):
         found.ca_files.append(said["cert"])
     return found
 
 
-def _settings(user: User) -> dict[str, str]:
-    """pip's settings for `pip install`, by name."""
+def _settings(user: User) -> tuple[str, dict[str, str]]:
+    """Which pip there is, and its settings for `pip install` by name."""
     for program in ("pip3", "pip"):
         said = user.ask(program, "config", "list")
         if said is not None:
-            return _listed(said)
-    return _read_files(user)
+            return program, _listed(said)
+    return "", _read_files(user)
+
+
+def _defaults(user: User, program: str) -> tuple[str, str]:
+    """The index that pip falls back on and the host of its files; empty where it doesn't say."""
+    place = _PLACE.fullmatch((program and user.ask(program, "--version")) or "")
+    text = user.text(Path(place[1]) / _DEFAULT_IN) if place else ""
+    named = _DEFAULT.search(text)
+    return (urljoin(named[1], "simple"), named[2]) if named else ("", "")
 
 
 def _listed(said: str) -> dict[str, str]:
