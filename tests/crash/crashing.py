@@ -88,6 +88,19 @@ def course_of(laptop: Laptop, run_id: str) -> list[tuple[str, float]]:
     return list(course.items())
 
 
+def undisturbed(laptop: Laptop) -> list[tuple[str, float]]:
+    """The course of a run that nobody disturbs; a second one's where the first had an image to
+    build."""
+    for _ in range(2):
+        refs, run = laptop.refs(), hand_off(laptop)
+        until_over(laptop, run)
+        assert_nothing_lost(laptop, run, refs)
+        course = course_of(laptop, run)
+        if max(length for _, length in course) < 5.0:
+            break
+    return course
+
+
 def until_event(laptop: Laptop, run_id: str, wanted: str, patience_s: float = 1500.0) -> None:
     """Wait until a run records this step or move."""
     end = time.monotonic() + patience_s
@@ -123,7 +136,10 @@ def supervisor_of(run: Run) -> int:
 
 
 class Killer:
-    """Lets a run go, and kills its supervisor at every one of the given moments in turn."""
+    """Lets a run go, and kills its supervisor (or what a subclass kills) at every one of the given
+    moments in turn."""
+
+    recovers = True  # by a command of the user's, as often as the supervisor is gone
 
     def __init__(self, laptop: Laptop, run_id: str, moments: Sequence[Moment]) -> None:
         self.laptop, self.run_id = laptop, run_id
@@ -149,7 +165,8 @@ class Killer:
                 seen = len(events)
                 if run.state.final and not supervisor_of(run):
                     return run
-                if not supervisor_of(run) and time.monotonic() - asked > 1.0:
+                gone = self.recovers and not supervisor_of(run)
+                if gone and time.monotonic() - asked > 1.0:
                     recover(self.laptop)
                     asked = time.monotonic()
                 assert time.monotonic() < end, (

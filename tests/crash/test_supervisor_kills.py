@@ -32,9 +32,7 @@ def test_a_supervisor_killed_at_any_step_loses_nothing(
     """After SIGKILL at each step and move, and inside each: one branch with all, one end."""
     laptop = make_laptop(cli, engine)
     before = laptop.fingerprint()
-    course = _undisturbed(laptop)
-    if max(length for _, length in course) > 5.0:
-        course = _undisturbed(laptop)  # the first had an image to build
+    course = crashing.undisturbed(laptop)
     print(f"{engine}: {len(course)} steps: {[name for name, _ in course]}")
     assert len(course) > 8
     kills = 0
@@ -56,10 +54,6 @@ def test_a_supervisor_killed_at_any_step_loses_nothing(
     print(f"{engine}: {kills} kills, 0 lost")
     # After the very last move there is nearly nothing left to kill.
     assert kills >= (len(course) - 1) * (POINTS + 1)
-
-
-def _undisturbed(laptop: Laptop) -> list[tuple[str, float]]:
-    return crashing.course_of(laptop, _killed(laptop, ()).run_id)
 
 
 def _killed(laptop: Laptop, moments: Sequence[Moment]) -> Killer:

@@ -37,7 +37,7 @@ def steward(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     yield module
-    for name in ("relay", "harvest", "leftovers"):
+    for name in ("relay", "harvest", "leftovers", "payer"):
         sys.modules.pop(name, None)
 
 
@@ -59,8 +59,8 @@ def test_a_status_that_is_not_plainly_the_login_starts_nothing(
     steward: ModuleType, told: Any
 ) -> None:
     """What cannot be understood counts as per-token billing; the login itself is let through."""
-    assert not steward.pays_as_wished(told, "subscription")
-    assert steward.pays_as_wished(LOGIN, "subscription")
+    assert not steward.payer.pays_as_wished(told, "subscription")
+    assert steward.payer.pays_as_wished(LOGIN, "subscription")
 
 
 @pytest.mark.parametrize("source", ["ANTHROPIC_API_KEY", "apiKeyHelper", "", None, "None"])
@@ -68,9 +68,9 @@ def test_an_init_message_with_a_keys_source_ends_the_run(
     steward: ModuleType, source: str | None
 ) -> None:
     """Only `apiKeySource: none` lets a subscription's run go on."""
-    assert not steward.says_as_wished({"apiKeySource": source}, "subscription")
-    assert not steward.says_as_wished({}, "subscription")
-    assert steward.says_as_wished({"apiKeySource": "none"}, "subscription")
+    assert not steward.payer.says_as_wished({"apiKeySource": source}, "subscription")
+    assert not steward.payer.says_as_wished({}, "subscription")
+    assert steward.payer.says_as_wished({"apiKeySource": "none"}, "subscription")
 
 
 def test_a_shut_gate_holds_a_request_back_until_it_opens(steward: ModuleType) -> None:

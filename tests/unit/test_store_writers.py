@@ -1,4 +1,4 @@
-"""Many processes write the store at once, and a store of the first version opens."""
+"""Many processes write the store at once, an old one opens, and names of branches are known."""
 
 from __future__ import annotations
 
@@ -60,3 +60,18 @@ def test_a_store_of_the_first_version_opens_with_its_runs():
         made, new = store.add(Run(id=RunId("r333"), handoff_key="2"), name_branch=lambda _: "b")
         assert new
         assert made.branch == "b"
+
+
+def test_the_branches_of_other_runs_are_those_of_their_repository_ended_or_not():
+    """A new branch must not take a name that another run of the repository has or was promised."""
+    with Store() as store:
+        for run_id, repo, branch in (("r222", "/a", "1"), ("r223", "/a", "2"), ("r224", "/b", "3")):
+            _add(store, Run(id=RunId(run_id), repo=repo, handoff_key=run_id), branch)
+        ended = store.move("r223", State.QUEUED, State.STOPPED)
+        assert ended is not None
+        assert store.other_branches(store.get("r222")) == {"2"}
+        assert store.other_branches(store.get("r224")) == set()
+
+
+def _add(store: Store, run: Run, branch: str) -> None:
+    store.add(run, name_branch=lambda _: branch)

@@ -215,6 +215,11 @@ class Store:
         query = f"SELECT id, record FROM run WHERE {' AND '.join(where)}"  # noqa: S608
         return self._whole(self._db.rows(query + " ORDER BY rowid DESC", values))
 
+    def other_branches(self, run: Run) -> set[str]:
+        """Names promised to, or taken by, other runs of its repository, ended ones included."""
+        query = "SELECT branch FROM run WHERE repo = ? AND id <> ? AND branch <> ''"
+        return {name for (name,) in self._db.rows(query, (run.repo, run.id))}
+
     def latest_of_session(self, session_id: str) -> Run | None:
         """The newest run that was handed off from this session."""
         rows = self._db.rows(

@@ -149,7 +149,7 @@ def take_work(store: Store, engine: Engine, run: Run) -> harvesting.Harvested:
             quarantine_dir=Path(room),
             # Never the snapshot: a branch of the user's may stand there.
             grown_from=run.tip if run.tip != run.snapshot else "",
-            others={r.branch for r in store.list(repo=run.repo) if r.id != run.id and r.branch},
+            others=store.other_branches(run),
         )
 
 

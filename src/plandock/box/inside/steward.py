@@ -13,13 +13,13 @@ import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import clients  # type: ignore[import-not-found]
 import harvest  # type: ignore[import-not-found]
+import payer  # type: ignore[import-not-found]
 import probe  # type: ignore[import-not-found]
 import relay as relay_module  # type: ignore[import-not-found]
 import watchdog  # type: ignore[import-not-found]
@@ -186,7 +186,10 @@ class Steward:
         with open(f"{HOME}/.claude.json", "w", encoding="utf-8") as file:
             json.dump(wish["state"], file)
         self.keep_credentials(wish.get("credentials"))
-        free_locks(wish["cwd"])
+        try:
+            harvest.free_locks(wish["cwd"])
+        except OSError as error:
+            say("stderr", text=f"git's locks: {error}")
         env = self.environment()
         if wish.get("setup") and not self.set_up(env):
             return 1, "the setup command failed"
@@ -239,7 +242,7 @@ class Steward:
         except ValueError:
             status = None
         say("auth-status", status=status, code=asked.returncode)
-        if not pays_as_wished(status, self.wish["billing"]):
+        if not payer.pays_as_wished(status, self.wish["billing"]):
             self.cli.kill()
             self.cli.wait()
             return 1, "billing"
@@ -316,7 +319,7 @@ class Steward:
             if not isinstance(message, dict):
                 continue
             if message.get("type") == "system" and message.get("subtype") == "init":
-                if says_as_wished(message, self.wish["billing"]):
+                if payer.says_as_wished(message, self.wish["billing"]):
                     self.relay.gate.set()
                 else:
                     self.cli.kill()
@@ -359,42 +362,10 @@ class Steward:
         self.cli.terminate()
 
 
-def free_locks(cwd: str) -> None:
-    """Remove the locks of git processes that ended with an earlier box: none is at work here yet,
-    and the agent would meet them at its next commit."""
-    folder = Path(cwd)
-    while not (folder / ".git").is_dir():
-        if folder == folder.parent:
-            return
-        folder = folder.parent
-    try:
-        harvest.remove_locks(folder / ".git")
-    except OSError as error:
-        say("stderr", text=f"git's locks: {error}")
-
-
 def sealed(checks: list[dict[str, Any]]) -> bool:
     """Say what the probe found; whether nothing of it is false."""
     say("isolation", checks=checks)
     return all(check["ok"] is not False for check in checks)
-
-
-def pays_as_wished(status: Any, billing: str) -> bool:
-    """Whether `auth status` speaks of the login that the user wants to pay with; if unsure, no."""
-    if billing == "api-key":
-        return True
-    return (
-        isinstance(status, dict)
-        and status.get("loggedIn") is True
-        and status.get("authMethod") in ("claude.ai", "oauth_token")
-        and status.get("apiProvider", "firstParty") == "firstParty"
-        and not status.get("apiKeySource")
-    )
-
-
-def says_as_wished(message: dict[str, Any], billing: str) -> bool:
-    """Whether the CLI's `init` message names the payer that the user wants."""
-    return billing == "api-key" or message.get("apiKeySource") == "none"
 
 
 class Woken(Exception):

@@ -143,6 +143,17 @@ def remove_locks(git_dir: Path) -> None:
                         pass  # then git says so where it matters
 
 
+def free_locks(cwd: str) -> None:
+    """Remove the locks of git processes that ended with an earlier box: none is at work here yet,
+    and the agent would meet them at its next commit."""
+    folder = Path(cwd)
+    while not (folder / ".git").is_dir():
+        if folder == folder.parent:
+            return
+        folder = folder.parent
+    remove_locks(folder / ".git")
+
+
 def name_unfinished(git: Git, outcome: Outcome) -> dict[str, str]:
     """Commits that only an operation in progress or the stash holds, by the name to give them."""
     git_dir = Path(git.env["GIT_DIR"])
