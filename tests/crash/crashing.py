@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import itertools
 import os
+import shlex
 import signal
 import stat
 import subprocess
@@ -23,7 +24,7 @@ from typing import Any
 from plandock.runs import alive
 from plandock.runs.model import Run
 from plandock.runs.store import Store
-from plandock.standin import Script, bash, commit, execution_scene, write_file
+from plandock.standin import Script, bash, execution_scene, write_file
 from tests.support.laptop import Laptop
 
 POLL_S = 0.002
@@ -39,12 +40,24 @@ FILES = {
 
 
 def script() -> Script:
-    """Three commits with a little time in each, then edits that stay uncommitted."""
+    """Three commits with a little time in each, then edits that stay uncommitted.
+
+    The agent looks into `git log` before it commits, as it is told to when it goes on: the CLI
+    writes the conversation a moment after the fact, so one that is killed with its box may ask
+    again for what has been done.
+    """
     steps: list[Any] = []
     for name, subject in zip(("one.txt", "two.txt", "three.txt"), SUBJECTS, strict=True):
-        steps += [write_file(name, FILES[name]), bash("sleep 0.4"), commit(subject)]
+        steps += [write_file(name, FILES[name]), bash("sleep 0.4"), bash(once(subject))]
     steps += [write_file(n, FILES[n]) for n in ("left.txt", "src/left.txt")]
     return Script(scenes=(execution_scene([*steps, bash("sleep 0.4")]),))
+
+
+def once(subject: str) -> str:
+    """The command that commits everything under this subject, unless that was done before."""
+    quoted = shlex.quote(subject)
+    there = f"git log --format=%s | grep -qxF -- {quoted}"
+    return f"{there} || {{ git add -A && git commit -q -m {quoted}; }}"
 
 
 @dataclass(frozen=True)
