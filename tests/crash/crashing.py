@@ -39,14 +39,14 @@ FILES = {
 }
 
 
-def script() -> Script:
+def script(*first: Any) -> Script:
     """Three commits with a little time in each, then edits that stay uncommitted.
 
     The agent looks into `git log` before it commits, as it is told to when it goes on: the CLI
     writes the conversation a moment after the fact, so one that is killed with its box may ask
     again for what has been done.
     """
-    steps: list[Any] = []
+    steps: list[Any] = [*first]
     for name, subject in zip(("one.txt", "two.txt", "three.txt"), SUBJECTS, strict=True):
         steps += [write_file(name, FILES[name]), bash("sleep 0.4"), bash(once(subject))]
     steps += [write_file(n, FILES[n]) for n in ("left.txt", "src/left.txt")]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import plandock
+from plandock.standin import StandIn, bash
 from tests.crash import crashing
 from tests.crash.crashing import assert_nothing_lost
 from tests.support.laptop import Laptop
@@ -32,10 +33,12 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
 
 @pytest.mark.parametrize("engine", ["docker"], indirect=True)
 def test_a_killed_cli_and_a_second_supervisor_cost_nothing(
-    make_laptop: Callable[..., Laptop], cli: Path, engine: str
+    make_laptop: Callable[..., Laptop], cli: Path, standin: StandIn, engine: str
 ) -> None:
     """SIGKILL to the CLI in its box, so that it ends without a result: the same conversation goes
     on.  A second supervisor that somebody starts meanwhile ends with 75 and touches nothing."""
+    # On a busy machine the second supervisor takes its time; the agent is still at work then.
+    standin.script = crashing.script(bash("test -e held || { touch held; sleep 60; }"))
     laptop = make_laptop(cli, engine)
     refs = laptop.refs()
     run = crashing.hand_off(laptop)

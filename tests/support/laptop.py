@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -73,7 +74,8 @@ class Laptop:
             "scopes": ["user:inference", "user:profile"],
             "subscriptionType": "max",
         }
-        file = self.config / ".credentials.new"
+        # Several users of one laptop may do so at a time.
+        file = self.config / f".credentials.{threading.get_ident()}.new"
         file.write_text(json.dumps({"claudeAiOauth": login}))
         file.chmod(0o600)
         file.replace(self.config / ".credentials.json")
