@@ -42,9 +42,9 @@ FILES = {
 def script(*first: Any) -> Script:
     """Three commits with a little time in each, then edits that stay uncommitted.
 
-    The agent looks into `git log` before it commits, as it is told to when it goes on: the CLI
-    writes the conversation a moment after the fact, so one that is killed with its box may ask
-    again for what has been done.
+    The agent looks into `git log` before it commits, as it is told to when it goes on: after a
+    killed box it was once set back to a commit that it had made (it seems that the CLI writes the
+    conversation a moment late; inferred, not measured).
     """
     steps: list[Any] = [*first]
     for name, subject in zip(("one.txt", "two.txt", "three.txt"), SUBJECTS, strict=True):
