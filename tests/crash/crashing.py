@@ -43,8 +43,8 @@ def script(*first: Any) -> Script:
     """Three commits with a little time in each, then edits that stay uncommitted.
 
     The agent looks into `git log` before it commits, as it is told to when it goes on: after a
-    killed box it was once set back to a commit that it had made (it seems that the CLI writes the
-    conversation a moment late; inferred, not measured).
+    killed box it was once set back to a commit that it had made (the CLI writes the
+    conversation a moment late; measured, docs/reliability.md).
     """
     steps: list[Any] = [*first]
     for name, subject in zip(("one.txt", "two.txt", "three.txt"), SUBJECTS, strict=True):
