@@ -24,7 +24,7 @@ from typing import Any
 from plandock.runs import alive
 from plandock.runs.model import Run
 from plandock.runs.store import Store
-from plandock.standin import Script, bash, execution_scene, write_file
+from plandock.standin import Script, bash, commit, execution_scene, write_file
 from tests.support.laptop import Laptop
 
 POLL_S = 0.002
@@ -39,16 +39,19 @@ FILES = {
 }
 
 
-def script(*first: Any) -> Script:
+def script(*first: Any, looks: bool = False) -> Script:
     """Three commits with a little time in each, then edits that stay uncommitted.
 
-    The agent looks into `git log` before it commits, as it is told to when it goes on: after a
-    killed box it was once set back to a commit that it had made (the CLI writes the
-    conversation a moment late; measured, docs/reliability.md).
+    An agent that ``looks`` into `git log` commits nothing twice.  One whose box is killed needs to,
+    and is told to: the CLI writes the conversation a moment late (measured, docs/reliability.md).
     """
     steps: list[Any] = [*first]
     for name, subject in zip(("one.txt", "two.txt", "three.txt"), SUBJECTS, strict=True):
-        steps += [write_file(name, FILES[name]), bash("sleep 0.4"), bash(once(subject))]
+        steps += [
+            write_file(name, FILES[name]),
+            bash("sleep 0.4"),
+            bash(once(subject)) if looks else commit(subject),
+        ]
     steps += [write_file(n, FILES[n]) for n in ("left.txt", "src/left.txt")]
     return Script(scenes=(execution_scene([*steps, bash("sleep 0.4")]),))
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from plandock.runs.store import Store
+from plandock.standin import StandIn
 from tests.crash import crashing
 from tests.crash.crashing import Killer, Moment, assert_nothing_lost, label
 from tests.support.laptop import Laptop
@@ -57,9 +58,15 @@ class ContainerKiller(Killer):
 
 @pytest.mark.parametrize("role", ["gateway", "box"])
 def test_a_run_whose_container_is_killed_at_any_step_goes_on_by_itself(
-    make_laptop: Callable[..., Laptop], cli: Path, engine: str, role: str, dice: random.Random
+    make_laptop: Callable[..., Laptop],
+    cli: Path,
+    standin: StandIn,
+    engine: str,
+    role: str,
+    dice: random.Random,
 ) -> None:
     """SIGKILL at each step that has one, and inside each: all is on the branch, nothing is left."""
+    standin.script = crashing.script(looks=role == "box")
     laptop = make_laptop(cli, engine)
     course = crashing.undisturbed(laptop)
     killed: list[str] = []

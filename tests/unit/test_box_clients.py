@@ -107,6 +107,18 @@ def test_without_presets_there_are_proxy_settings_and_no_retries(system: Path) -
     assert not (home / ".apt/sources.list.d/debian.sources").exists()
 
 
+def test_a_clients_own_default_stays_where_nothing_is_known_and_goes_where_it_was_refused(
+    system: Path,
+) -> None:
+    """No index of another's in the place of a refused one; no setting where none was found."""
+    go = {"proxy": "", "sumdb": "", "nosumdb": ""}
+    home, env = set_up(system, {"pypi": {"index": "", "extra": []}, "go": go})
+    assert "index" not in (home / ".config/pip/pip.conf").read_text()
+    assert not {"GOPROXY", "GOSUMDB", "GONOSUMDB"} & set(env)
+    home, _ = set_up(system, {"pypi": {"index": None, "extra": []}})
+    assert "no-index = true" in (home / ".config/pip/pip.conf").read_text()
+
+
 def test_the_agent_is_told_what_it_can_reach_and_that_the_rest_is_refused() -> None:
     """Exactly the hosts by preset, no root, no retries; without presets the API alone."""
     run = Run(id=RunId("r222"), repo="/r", branch="b")
