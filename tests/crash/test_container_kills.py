@@ -27,6 +27,8 @@ pytestmark = [pytest.mark.timeout(1800), pytest.mark.e2e]
 POINTS = int(os.environ.get("CRASH_POINTS", "1"))
 # Into how many runs the kills of one round are dealt: a fifth death in a row would end a run.
 SHARES = 2
+# The steps at which each of the containers is there, or just coming up, in every run.
+ALWAYS = {"staging to running", "step box", "step working"}
 
 
 class ContainerKiller(Killer):
@@ -71,13 +73,19 @@ def test_a_run_whose_container_is_killed_at_any_step_goes_on_by_itself(
     course = crashing.undisturbed(laptop)
     killed: list[str] = []
     for point in range(POINTS + 1):
-        moments = [Moment(n, dice.uniform(0.0, 0.8 * s) if point else 0.0) for n, s in course]
-        for share in range(SHARES):
-            refs = laptop.refs()
-            killer = ContainerKiller(laptop, role, moments[share::SHARES])
-            killer.to_the_end()
-            assert_nothing_lost(laptop, killer.run_id, refs)
-            killed += killer.killed
+        # A step may be over before its moment came; then once more, with other moments.
+        left, tries = list(course), 0
+        while left and tries < 5:
+            moments = [Moment(n, dice.uniform(0.0, 0.8 * s) if point else 0.0) for n, s in left]
+            shares = SHARES if not tries else 1
+            for share in range(shares):
+                refs = laptop.refs()
+                killer = ContainerKiller(laptop, role, moments[share::shares])
+                killer.to_the_end()
+                assert_nothing_lost(laptop, killer.run_id, refs)
+                killed += killer.killed
+            left = [(n, s) for n, s in left if n in ALWAYS and killed.count(n) <= point]
+            tries += 1
+        assert not left, f"never killed in time: {left}"
     print(f"{engine}: {role}: {len(killed)} kills at {sorted(set(killed))}, 0 lost")
-    assert {"staging to running", "step working"} <= set(killed)
-    assert len(killed) >= 3 * (POINTS + 1)
+    assert len(killed) >= len(ALWAYS) * (POINTS + 1)

@@ -17,18 +17,19 @@ from tests.support.laptop import Laptop
 from tests.support.loginbox import BOX_ACCESS, BOX_REFRESH
 from tests.support.tmux import Tmux
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.e2e]
+# Of the test alone: before it, another worker's may have to be waited for.
+pytestmark = [pytest.mark.timeout(300, func_only=True), pytest.mark.e2e]
 
 
 @pytest.fixture
 def laptop(make_laptop: Callable[..., Laptop], claude_cli: Path, engine: str) -> Iterator[Laptop]:
     """A laptop whose own login is gone: what works here works by the login in the box."""
-    loginbox.must_be_absent(engine)
-    made = make_laptop(claude_cli, engine, env={"PLANDOCK_CREDENTIALS": "box"})
-    (made.config / ".credentials.json").unlink()
-    yield made
-    made.plandock("login", "--box", "--forget")
-    assert loginbox.remains(engine) == []
+    with loginbox.to_itself(engine):
+        made = make_laptop(claude_cli, engine, env={"PLANDOCK_CREDENTIALS": "box"})
+        (made.config / ".credentials.json").unlink()
+        yield made
+        made.plandock("login", "--box", "--forget")
+        assert loginbox.remains(engine) == []
 
 
 @pytest.fixture

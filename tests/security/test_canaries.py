@@ -7,6 +7,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from tests.support.heldrun import HeldRun
 from tests.support.laptop import Laptop
 from tests.support.searcher import Searcher, canary
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.e2e]
+# One login volume is waited for, where another worker's test has it.
+pytestmark = [pytest.mark.timeout(900), pytest.mark.e2e]
 
 CREDENTIALS = "/plandock/home/.claude/.credentials.json"
 MODES = ("host", "token", "sealed", "box")
@@ -46,7 +48,7 @@ def plant(
     make_laptop: Callable[..., Laptop], cli: Path, engine: str
 ) -> Iterator[Callable[[str], Planted]]:
     """A factory: a laptop in a mode of `credentials`, with canaries as its tokens."""
-    boxes: list[Laptop] = []
+    stack = ExitStack()
 
     def make(mode: str) -> Planted:
         laptop = make_laptop(cli, engine, env={"PLANDOCK_CREDENTIALS": mode})
@@ -56,8 +58,8 @@ def plant(
             file.unlink()
             laptop.plandock("login", "--token", stdin=access + "\n")
         elif mode == "box":
-            loginbox.must_be_absent(engine)
-            boxes.append(laptop)
+            stack.enter_context(loginbox.to_itself(engine))
+            stack.callback(laptop.plandock, "login", "--box", "--forget")
             file.unlink()
             image = laptop.plandock("image", "build").stdout.strip()
             loginbox.place(engine, image, access=access, refresh=refresh)
@@ -73,9 +75,8 @@ def plant(
         searcher = Searcher(engine, {"access": access, "refresh": refresh})
         return Planted(laptop, access, refresh, searcher)
 
-    yield make
-    for laptop in boxes:
-        laptop.plandock("login", "--box", "--forget")
+    with stack:
+        yield make
 
 
 def _in_the_engine(planted: Planted, held: HeldRun) -> set[tuple[str, str]]:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -201,19 +202,28 @@ def notes(story: Story) -> list[str]:
 # -- the cases
 
 
-def hangs_once(name: str) -> tuple[ToolCall, ...]:
+def hangs_once(name: str, work: Sequence[ToolCall] = WORK) -> tuple[ToolCall, ...]:
     """Work that hangs in a command the first time that it comes there, with a commit behind it."""
     hang = f"test -e {name} || {{ touch {name}; tail -f /dev/null; }}"
-    return (*WORK[:2], bash(hang), *WORK[2:])
+    return (*work[:2], bash(hang), *work[2:])
 
 
+def commits_in_any_case(message: str) -> ToolCall:
+    """A commit that is made even where a stop between an edit and it has put the edit on the
+    branch already, as what was not committed: a clock or a bill may end a run anywhere."""
+    return bash(f"git add -A && git commit -q --allow-empty -m {message}")
+
+
+STOPPABLE = (
+    WORK[0], commits_in_any_case("One"), *WORK[2:4], commits_in_any_case("Two"), *WORK[5:]
+)  # fmt: skip
 ROOMY = {"PLANDOCK_MAX_PARALLEL": "4"}
 # The longest first.
 API = (
     Case("busy", (fails("overloaded", times=8),)),
     Case(
-        "deadline", env={"PLANDOCK_TIMEOUT": f"{LIMIT_S}s"}, work=hangs_once("hung"),
-        act=resume_until_done,
+        "deadline", env={"PLANDOCK_TIMEOUT": f"{LIMIT_S}s"},
+        work=hangs_once("hung", STOPPABLE), act=resume_until_done,
     ),
     Case(
         "silence", (fails("silence", silent_s=PATIENCE_S),), {"PLANDOCK_SILENCE": "30s"},
@@ -231,7 +241,10 @@ API = (
     Case("reset", (fails("reset", times=2),)),
     Case("limit-far-away", (fails("usage_limit", reset_in_s=400 * 86_400.0),), act=look_at_once),
     Case("stopped", (fails("usage_limit", reset_in_s=LONG_S),), act=look_and_stop),
-    Case("budget", env={"PLANDOCK_MAX_BUDGET_USD": f"{BUDGET_USD}"}, act=resume_until_done),
+    Case(
+        "budget", env={"PLANDOCK_MAX_BUDGET_USD": f"{BUDGET_USD}"}, work=STOPPABLE,
+        act=resume_until_done,
+    ),
 )  # fmt: skip
 EXPIRED = fails("unauthorized", times=None, if_token=ACCESS)
 # Each with a laptop of its own: a login is renewed for all runs of one.

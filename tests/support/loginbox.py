@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import subprocess
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -14,12 +20,21 @@ BOX_ACCESS = "sk-ant-oat01-" + "boxs-own-access-token-" * 3
 BOX_REFRESH = "sk-ant-ort01-" + "boxs-own-refresh-token-" * 3
 
 
-def must_be_absent(engine: str) -> None:
-    """Fail where a login lies in this engine already: it may be a developer's own."""
-    words = [engine, "volume", "ls", "-q", "--filter", f"name={keeper.VOLUME}"]
-    listed = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
-    if keeper.VOLUME in listed:
-        pytest.fail(f"{engine} has a volume {keeper.VOLUME}. If it is a test's: {engine} volume rm")
+@contextmanager
+def to_itself(engine: str) -> Iterator[None]:
+    """Have the one login volume of an engine for a test alone: other workers' tests wait.
+
+    Fails where a login lies there already: it may be a developer's own.
+    """
+    lock = Path(tempfile.gettempdir()) / f"plandock-test-login-{os.getuid()}-{engine}.lock"
+    with open(lock, "a+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        words = [engine, "volume", "ls", "-q", "--filter", f"name={keeper.VOLUME}"]
+        found = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+        if keeper.VOLUME in found:
+            again = f"{engine} volume rm {keeper.VOLUME}"
+            pytest.fail(f"{engine} has a volume {keeper.VOLUME}. If it is a test's: {again}")
+        yield
 
 
 def place(
