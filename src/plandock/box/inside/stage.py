@@ -8,14 +8,18 @@ byte after byte, then a git pack up to the end; prints ``{"ok": true}`` or ``{"e
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 AGENT = 1000
 MIRROR = "/plandock/mirror"
+WHOLE = "plandock-whole"  # in the mirror, as soon as its repository is
 MOST_HAVES = 2000
 SAFE = ("-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0", "-c", "maintenance.auto=false")
 
@@ -69,12 +73,45 @@ def receive(path: str, size: int) -> None:
             size -= len(data)
 
 
+@contextmanager
+def to_itself(folder: str) -> Iterator[None]:
+    """One staging at a time in a folder: runs of one repository begin side by side."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
 def prepare_mirror(object_format: str) -> list[str]:
-    """The mirror repository, made where it is not there; the commits that it has."""
-    if not os.path.exists(f"{MIRROR}/HEAD"):
-        git(MIRROR, "init", "-q", "--bare", f"--object-format={object_format}", ".")
+    """The mirror repository, made where it is not there whole; the commits that it has."""
+    with to_itself(MIRROR):
+        # Two `git init` at once fail each other, and one that was killed leaves half a repository.
+        if not os.path.exists(f"{MIRROR}/{WHOLE}"):
+            unlock("config", "HEAD")
+            git(MIRROR, "init", "-q", "--bare", f"--object-format={object_format}", ".")
+            os.close(os.open(f"{MIRROR}/{WHOLE}", os.O_WRONLY | os.O_CREAT, 0o644))
     tips = git(MIRROR, "for-each-ref", "--format=%(objectname)").split()
     return sorted(set(tips))[:MOST_HAVES]
+
+
+def unlock(*names: str) -> None:
+    """Take away the locks that a killed staging left on what nobody else writes now."""
+    for name in names:
+        with suppress(FileNotFoundError):
+            os.unlink(f"{MIRROR}/{name}.lock")
+
+
+def add_boundary(commits: list[str]) -> None:
+    """Tell the mirror of commits whose parents it does not get; all of them or none."""
+    path = f"{MIRROR}/shallow"
+    old = set()
+    with suppress(FileNotFoundError), open(path, encoding="ascii") as file:
+        old = set(file.read().split())
+    with open(f"{path}.new", "w", encoding="ascii") as file:
+        file.writelines(f"{x}\n" for x in sorted(old.union(commits)))
+    os.replace(f"{path}.new", path)
 
 
 def lay_out(wish: dict[str, Any]) -> None:
@@ -83,11 +120,11 @@ def lay_out(wish: dict[str, Any]) -> None:
     if wish["pack"]:
         git(MIRROR, "index-pack", "--stdin", "--fix-thin", stdin=0)
     if wish["shallow"]:
-        with open(f"{MIRROR}/shallow", "a+", encoding="ascii") as file:
-            file.seek(0)
-            old = set(file.read().split())
-            file.writelines(f"{x}\n" for x in wish["shallow"] if x not in old)
-    git(MIRROR, "update-ref", f"refs/plandock/{wish['run']}", snapshot)
+        with to_itself(MIRROR):
+            add_boundary(wish["shallow"])
+    ref = f"refs/plandock/{wish['run']}"
+    unlock(ref)
+    git(MIRROR, "update-ref", ref, snapshot)
     git(work, "init", "-q", f"--object-format={wish['object_format']}", ".")
     with open(f"{work}/.git/objects/info/alternates", "w", encoding="ascii") as file:
         file.write(f"{MIRROR}/objects\n")
