@@ -103,14 +103,15 @@ def ordinary_calls(laptop: Laptop, rounds: int) -> tuple[Pairs, Pairs]:
 def acceptances(laptop: Laptop, rounds: int) -> Pairs:
     """PostToolUse of an acceptance against an interpreter that starts and does nothing.
 
-    The laptop's login has expired: the hand-off is a whole one, and the supervisor that it starts
-    gives up at its first step, so that no box runs beside the next measurement.
+    The laptop's login has expired: the hand-off is a whole one, and the run waits for another login
+    before anything is there, until it is stopped; no box runs beside the next measurement.
     """
     laptop.log_in(expires_in_s=-60.0)
 
     def ours() -> float:
         call, run = accept(laptop)
-        until(lambda: current(laptop, run.id).state.final, 60.0)
+        until(lambda: current(laptop, run.id).state == "waiting", 60.0)
+        laptop.plandock("stop", run.id)
         until(lambda: is_gone(current(laptop, run.id).supervisor_pid or 0), 60.0)
         return call.seconds
 
