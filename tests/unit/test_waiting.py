@@ -191,6 +191,47 @@ def test_a_run_outlives_an_engine_that_is_unreachable_for_an_hour(
     assert 120 < engine.asked < 250  # every 30 s for most of the hour, more often in the beginning
 
 
+def test_a_run_that_has_no_engine_yet_waits_for_the_one_that_it_would_get(
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One wait, however early the engine went away: not a try and a wait many times a second."""
+    run = Run(
+        id=RunId("r222"), state=State.STAGING, repo="/r", handoff_key="k",
+        settings={"engine": "podman"},
+    )  # fmt: skip
+    store.add(run, name_branch=lambda taken: "feature/auto")
+    waiting.interrupt(store, run, "engine", "nothing answers")
+    back = clock.wall + 100.0
+    asked: list[str] = []
+
+    def choose(name: str) -> Away:
+        asked.append(name)
+        if clock.wall < back:
+            raise EngineDown("nothing answers")
+        return Away(clock, back)
+
+    monkeypatch.setattr(detect, "choose", choose)
+    while store.get(run.id).state is State.WAITING:
+        waiting.look(store, store.get(run.id))
+    assert back <= clock.wall <= back + 31
+    assert store.get(run.id).state is State.STAGING
+    assert set(asked) == {"podman"}
+    assert len([e for e in store.events(run.id) if e["kind"] == "moved"]) == 2
+
+
+def test_an_engine_that_answers_and_does_nothing_is_tried_once_a_second(
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten tries, each of which ends in another wait at once."""
+    run, began = working(store), clock.wall
+    monkeypatch.setattr(detect, "choose", lambda _: Away(clock, 0.0))
+    for _ in range(10):
+        waiting.interrupt(store, store.get(run.id), "engine", "nothing answers")
+        while store.get(run.id).state is State.WAITING:
+            waiting.look(store, store.get(run.id))
+    assert clock.wall - began >= 9.0
+
+
 def test_a_stop_is_heard_while_the_engine_is_away(
     store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

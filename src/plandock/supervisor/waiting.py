@@ -116,8 +116,9 @@ def _look_for_engine(store: Store, run: Run) -> None:
     try:
         if run.reason == "disk":
             _check_room(run)
-        if run.engine:
-            engine = detect.choose(run.engine)
+        if run.engine or run.reason == "engine":
+            # One that got nowhere yet has none; then the one that it would get has to be there.
+            engine = detect.choose(run.engine or Settings.from_dict(run.settings).engine)
             engine.ping()
             if run.reason == "disk":
                 _check_engines_room(engine, run)
@@ -128,6 +129,9 @@ def _look_for_engine(store: Store, run: Run) -> None:
     if run.reason == "disk" and run.back_to == State.STAGING:
         # Before there are volumes, whether there is room shows only when it is tried.
         _sleep(store, run, _LONGEST_PAUSE_S / 3)
+    elif time.time() - since < _LOOK_S:
+        # An engine that answers and yet does nothing is not tried a hundred times a second.
+        _sleep(store, run, _LOOK_S)
     _go_on(store, run, State(run.back_to or "queued"))
 
 
