@@ -71,7 +71,8 @@ def narrowed_file(info: Mapping[str, Any], folder: Path) -> str:
     except (OSError, ValueError, AttributeError, TypeError):
         return ""
     place = folder / f"seccomp-{hashlib.sha256(made).hexdigest()[:16]}.json"
-    if not place.exists():
+    # One that a power cut left empty would be refused, by every box, for ever.
+    if not place.exists() or place.read_bytes() != made:
         temporary = folder / f".{place.name}.{os.getpid()}"
         temporary.write_bytes(made)
         os.replace(temporary, place)

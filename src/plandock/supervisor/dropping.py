@@ -58,6 +58,10 @@ def keep(run: Run) -> Path:
     """
     folder = dropped_dir(run.id)
     paths.make_private(folder.parent)
+    if any(folder.glob("*.bundle")):
+        # Of a drop that was cut off: what it holds may be nowhere else by now.
+        number = next(n for n in range(2, 10_000) if not Path(f"{folder}-{n}").exists())
+        folder.rename(f"{folder}-{number}")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700)
     work = paths.run_dir(run.id) / "work.bundle"
