@@ -69,6 +69,17 @@ def test_drop_keeps_a_bundle_that_can_be_fetched_from(plandock, repo, worked):
     assert repo.git("rev-parse", "back") == worked.head
 
 
+def test_a_drop_that_is_done_again_loses_nothing_that_the_first_one_kept(repo, worked):
+    """The first was killed when the refs were gone already: what they held is in its copy alone."""
+    first = dropping.keep(worked)
+    repo.git("update-ref", "-d", "refs/plandock/runs/r222/head")
+    assert dropping.keep(worked) == first
+    kept = sorted(first.parent.rglob("refs.bundle"))
+    assert len(kept) == 1
+    repo.git("fetch", "-q", str(kept[0]), "refs/plandock/runs/r222/head:back")
+    assert repo.git("rev-parse", "back") == worked.head
+
+
 def test_drop_now_keeps_nothing(plandock, repo, worked):
     """The control: `--now` leaves no copy, and the branch stays."""
     assert plandock("drop", "r222", "--now").returncode == 0

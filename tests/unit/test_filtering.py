@@ -93,3 +93,14 @@ def test_a_profile_is_written_once_and_named_to_the_engine(tmp_path: Path) -> No
     words = create_arguments(ContainerSpec("c", "i", ("true",)), Dialect("podman", seccomp=place))
     assert f"seccomp={place}" in words
     assert not any("seccomp" in x for x in create_arguments(ContainerSpec("c", "i", ("true",)), Dialect("podman")))  # fmt: skip  # noqa: E501
+
+
+def test_a_profile_that_a_power_cut_emptied_is_written_anew(tmp_path: Path) -> None:
+    """Its name is there, its content is not: every box would be refused, for ever."""
+    source = tmp_path / "source.json"
+    source.write_text(json.dumps(PROFILE))
+    place = Path(narrowed_file(info(source), tmp_path))
+    whole = place.read_bytes()
+    place.write_bytes(b"")
+    assert narrowed_file(info(source), tmp_path) == str(place)
+    assert place.read_bytes() == whole
