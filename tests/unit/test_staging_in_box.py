@@ -87,6 +87,17 @@ def test_a_mirror_whose_making_was_killed_is_made_whole(
     assert subprocess.run(asked, capture_output=True, text=True, check=True).stdout == "true\n"
 
 
+def test_a_mirror_that_a_power_cut_emptied_is_mended_and_keeps_what_it_has(
+    staging: ModuleType, mirror: Path, repo: Repository
+) -> None:
+    """The mark outlived what it vouches for; every later run of the repository would fail."""
+    staging.prepare_mirror("sha1")
+    repo.git("push", "-q", str(mirror), "HEAD:refs/heads/sent")
+    (mirror / "HEAD").write_bytes(b"")
+    assert staging.prepare_mirror("sha1") == [repo.git("rev-parse", "HEAD")]
+    assert (mirror / "HEAD").read_text().startswith("ref: ")
+
+
 def test_a_lock_that_a_killed_staging_left_on_its_runs_ref_is_no_end(
     staging: ModuleType, mirror: Path, repo: Repository, tmp_path: Path
 ) -> None:

@@ -87,11 +87,28 @@ def to_itself(folder: str) -> Iterator[None]:
 def prepare_mirror(object_format: str) -> list[str]:
     """The mirror repository, made where it is not there whole; the commits that it has."""
     with to_itself(MIRROR):
-        # Two `git init` at once fail each other, and one that was killed leaves half a repository.
         if not os.path.exists(f"{MIRROR}/{WHOLE}"):
-            unlock("config", "HEAD")
-            git(MIRROR, "init", "-q", "--bare", f"--object-format={object_format}", ".")
-            os.close(os.open(f"{MIRROR}/{WHOLE}", os.O_WRONLY | os.O_CREAT, 0o644))
+            make_mirror(object_format)
+        try:
+            return commits_there()
+        except RuntimeError:  # a power cut may take what the mark vouches for, and leave the mark
+            make_mirror(object_format)
+            return commits_there()
+
+
+def make_mirror(object_format: str) -> None:
+    """Make it over whatever is there: two `git init` at once fail each other, and one that was
+    killed leaves half a repository, which the next one would keep.  Objects and refs stay."""
+    for name in (WHOLE, "HEAD", "config"):
+        with suppress(FileNotFoundError):
+            os.unlink(f"{MIRROR}/{name}")
+    unlock("config", "HEAD")
+    git(MIRROR, "init", "-q", "--bare", f"--object-format={object_format}", ".")
+    os.close(os.open(f"{MIRROR}/{WHOLE}", os.O_WRONLY | os.O_CREAT, 0o644))
+
+
+def commits_there() -> list[str]:
+    """Commits that the mirror has."""
     tips = git(MIRROR, "for-each-ref", "--format=%(objectname)").split()
     return sorted(set(tips))[:MOST_HAVES]
 
