@@ -14,10 +14,11 @@ import pytest
 from plandock.box.image import ensure_image
 from plandock.engines import detect
 from plandock.settings.keys import Settings
-from tests.support import machine
+from tests.support import evidence, machine
 from tests.support.boxes import Box
 from tests.support.repository import Repository, make_repository
 from tests.support.tmux import Tmux
+from tools import schedule
 
 machine.load_setup()
 
@@ -35,16 +36,34 @@ REAL_PARTS = ("engine", "e2e", "tmux", "netns")
 why_engine_is_absent = cache(machine.why_engine_is_absent)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options of the scheduler."""
+    schedule.add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Deal tests out to workers, the longest first."""
+    config.pluginmanager.register(schedule.Schedule(config), "plandock-schedule")
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run tests that ask for `engine` and `claude_cli` with each of them, unless they choose."""
+    """Run tests that ask for `engine` or `claude_cli` with each of them, unless they choose.
+
+    A test that asks for both gets pairs, so that each engine and each version comes once; in
+    `make matrix` it gets the full product.
+    """
     chosen = {
         name.strip()
         for mark in metafunc.definition.iter_markers("parametrize")
         for name in (mark.args[0].split(",") if isinstance(mark.args[0], str) else mark.args[0])
     }
-    if "engine" in metafunc.fixturenames and "engine" not in chosen:
+    free = {"engine", "claude_cli"} & set(metafunc.fixturenames) - chosen
+    if free == {"engine", "claude_cli"} and not machine.FULL_MATRIX:
+        metafunc.parametrize(("engine", "claude_cli"), machine.pairs(), indirect=True)
+        return
+    if "engine" in free:
         metafunc.parametrize("engine", machine.wanted_engines(), indirect=True)
-    if "claude_cli" in metafunc.fixturenames and "claude_cli" not in chosen:
+    if "claude_cli" in free:
         metafunc.parametrize("claude_cli", tuple(machine.CLI_VERSIONS), indirect=True)
 
 
@@ -57,12 +76,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(marker)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Whatever is made from now on, this test made."""
+    evidence.begin_test()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """In CI, a skipped test of something real is a failed one."""
+    """A failed test shows its runs and screens; in CI, a skipped test of something real fails."""
     report = yield
+    if report.failed and report.when != "teardown":
+        report.sections += evidence.sections()
     needs_real = any(item.get_closest_marker(name) for name in REAL_PARTS)
     if machine.in_ci() and needs_real and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"

@@ -10,6 +10,10 @@ from collections.abc import Sequence
 
 from tools.setup.folder import CLONE, read_env
 
+DURATIONS = CLONE / "tests/durations.json"
+WORKERS = 3
+"""One more than the cores of the machine that this suite is made for: tests wait a good deal."""
+
 LINT: dict[str, list[str]] = {
     "ruff": ["ruff", "check", "--quiet", "--output-format", "concise", "."],
     "format": ["ruff", "format", "--quiet", "--check", "--output-format", "concise", "."],
@@ -35,18 +39,33 @@ def lint() -> list[str]:
     return failed
 
 
+def pytest_argv() -> list[str]:
+    """How the suite is started: with our scheduler (`tools/schedule.py`) and several workers."""
+    workers = os.environ.get("PLANDOCK_TEST_WORKERS") or str(WORKERS)
+    return _python("pytest", "-n", workers, "--durations=20", "--durations-min=1")
+
+
+def test_environment() -> dict[str, str]:
+    """The environment of the suite: this one, and what set-up has recorded."""
+    return {**os.environ, **read_env()}
+
+
 def run_tests(arguments: Sequence[str]) -> tuple[int, str]:
     """Run pytest and pass on what it prints; its exit code and its closing line.
 
-    A file's tests run one after another on one worker: what the file makes for all of them (boxes,
-    a world around them) is made once, and those that look at a whole engine for what they left do
-    not meet each other.  (xdist 3.8 makes no groups with pytest 9.2: `loadgroup` is no help.)
+    In CI, the durations of the units are written anew after the whole suite.
     """
-    argv = _python("pytest", "-n", "2", "--dist", "loadfile", *arguments)
-    environment = {**os.environ, **read_env()}
+    argv = [*pytest_argv(), *arguments]
+    if os.environ.get("CI") and not arguments:
+        argv.append(f"--durations-file={DURATIONS}")
     closing = ""
     with subprocess.Popen(
-        argv, cwd=CLONE, env=environment, stdout=subprocess.PIPE, text=True, errors="replace"
+        argv,
+        cwd=CLONE,
+        env=test_environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        errors="replace",
     ) as child:
         assert child.stdout is not None, "standard output was asked for"
         for line in child.stdout:

@@ -12,11 +12,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from plandock.runs.store import Store
 from plandock.standin import Request, StandIn
+from tests.support import evidence
 from tests.support.machine import CLONE
 from tests.support.repository import Repository, make_repository, write_git_config
 from tests.support.tmux import Tmux
@@ -63,6 +65,21 @@ class Laptop:
             **{name: os.environ[name] for name in ("DOCKER_HOST",) if name in os.environ},
             **(env or {}),
         }
+        evidence.register(self)
+
+    def evidence(self) -> Iterator[tuple[str, str]]:
+        """The log and the events of each run, for whoever reads of a failed test."""
+        state = self.home / ".local/state/plandock"
+        if not (state / "plandock.db").exists():
+            return
+        with Store(state / "plandock.db") as store:
+            for run in store.list():
+                log = state / "runs" / run.id / "supervisor.log"
+                text = log.read_text(errors="replace") if log.exists() else "(no log)"
+                title = f"run {run.id}: {run.state} {run.reason or ''} {run.message or ''}"
+                yield f"{title} (log)", evidence.last_lines(text, 40)
+                events = "\n".join(json.dumps(event) for event in store.events(run.id))
+                yield f"run {run.id} (events)", evidence.last_lines(events, 25)
 
     def log_in(self, *, token: str = ACCESS, expires_in_s: float = 8 * 3600.0) -> None:
         """A made-up Max login, with a refresh token that must never leave; in place of any other

@@ -8,8 +8,10 @@ import shlex
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+
+from tests.support import evidence
 
 
 class Tmux:
@@ -21,6 +23,12 @@ class Tmux:
         self._socket = str(Path(self._folder.name, "socket"))
         self._ended = Path(self._folder.name, "exit-code")
         self._size = ("-x", str(width), "-y", str(height))
+        evidence.register(self)
+
+    def evidence(self) -> Iterator[tuple[str, str]]:
+        """The screen, for whoever reads of a failed test."""
+        if screen := self.screen():
+            yield "screen", screen
 
     def _tmux(
         self, *arguments: str, env: Mapping[str, str] | None = None
