@@ -6,10 +6,10 @@ VENV_PYTHON := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup venv demo test lint fmt bench fuzz crash soak limits stop clean
+.PHONY: help setup venv demo test quick matrix steady lint fmt bench fuzz crash soak limits stop clean
 
 help: ## what can be made
-	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 14
 
 venv:
 	@PYTHON='$(PYTHON)' tools/setup/bootstrap.sh
@@ -22,6 +22,15 @@ demo: venv ## hand off a plan to a box, against a scripted model; LIVE=1 uses yo
 
 test: venv ## lint, types, direction of imports, all tests; ARGS='-k harvest' narrows them
 	@$(VENV_PYTHON) -m tools.setup test $(ARGS)
+
+quick: venv ## lint, types, unit and git tests: the inner loop, without engines
+	@$(VENV_PYTHON) -m tools.check quick $(ARGS)
+
+matrix: venv ## all tests, each engine with each version of the CLI
+	@PLANDOCK_TEST_MATRIX=full $(VENV_PYTHON) -m tools.setup test $(ARGS)
+
+steady: setup ## all tests N times with the cores kept busy; ARGS='--rounds 3 tests/crash'
+	@$(VENV_PYTHON) -m tools.steady $(ARGS)
 
 lint: venv ## ruff, mypy, direction of imports
 	@$(VENV_PYTHON) -m tools.check

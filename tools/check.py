@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from tools.setup.folder import CLONE, read_env
 
 DURATIONS = CLONE / "tests/durations.json"
+QUICK = ("tests/unit", "tests/git", "-q")
+"""What `make quick` tests unless told otherwise."""
 WORKERS = 3
 """One more than the cores of the machine that this suite is made for: tests wait a good deal."""
 
@@ -83,5 +85,17 @@ def run_checks(pytest_arguments: Sequence[str]) -> tuple[int, str]:
     return code or (1 if failed else 0), closing
 
 
+def quick(arguments: Sequence[str]) -> int:
+    """Lint beside the tests that need no engine; 0 where both are well."""
+    argv = [*pytest_argv(), *(arguments or QUICK)]
+    with subprocess.Popen(argv, cwd=CLONE, env=test_environment()) as tests:
+        failed = lint()
+    if failed:
+        print(f"check: failed beside the tests: {', '.join(failed)}", flush=True)
+    return tests.returncode or (1 if failed else 0)
+
+
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["quick"]:
+        sys.exit(quick(sys.argv[2:]))
     sys.exit(1 if lint() else 0)

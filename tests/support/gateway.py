@@ -69,9 +69,9 @@ class Gateway:
             self._lines.put(json.loads(line))
 
     def wait_for(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """The next line of its log that is wanted; fails after ten seconds without one."""
+        """The next line of its log that is wanted; fails after two minutes without one."""
         while True:
-            said = self._lines.get(timeout=10)
+            said = self._lines.get(timeout=120)
             self.said.append(said)
             if wanted(said):
                 return said
@@ -83,7 +83,7 @@ class Gateway:
     def ask(self, request: bytes, place: Path | None = None) -> bytes:
         """What is answered to these bytes, up to the end."""
         with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(20)
+            client.settimeout(120)
             client.connect(str(place or self.proxy))
             client.sendall(request)
             answer = b""
@@ -94,12 +94,12 @@ class Gateway:
     def tell(self, data: bytes) -> subprocess.CompletedProcess[bytes]:
         """Tell the control socket something, by the program that is in the image."""
         argv = [sys.executable, "-I", str(INSIDE / "tell_gateway.py"), str(self.control)]
-        return subprocess.run(argv, input=data, capture_output=True, timeout=30, check=False)
+        return subprocess.run(argv, input=data, capture_output=True, timeout=120, check=False)
 
     def close(self) -> None:
         """End it."""
         self.child.terminate()
-        self.child.wait(10)
-        self._reader.join(10)
+        self.child.wait(120)
+        self._reader.join(120)
         assert self.child.stdout is not None
         self.child.stdout.close()

@@ -200,7 +200,7 @@ def fake_docker_socket() -> Iterator[Path]:
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
-        thread.join(5)
+        thread.join(120)
         shutil.rmtree(folder)
 
 

@@ -41,7 +41,7 @@ class Tmux:
             capture_output=True,
             text=True,
             env={**bare, "HOME": self._folder.name, **(env or {})},
-            timeout=30,
+            timeout=120,
             check=False,
         )
 
@@ -77,7 +77,7 @@ class Tmux:
         joined = self._tmux("capture-pane", "-p", "-J").stdout
         return "\n".join(line.rstrip() for line in joined.splitlines()).rstrip("\n")
 
-    def wait_for(self, pattern: str, timeout: float = 30.0) -> re.Match[str]:
+    def wait_for(self, pattern: str, timeout: float = 180.0) -> re.Match[str]:
         """Wait until the screen matches; fails with the screen after `timeout` seconds."""
         until = time.monotonic() + timeout
         while True:

@@ -196,7 +196,7 @@ def test_who_waits_for_a_run_sees_to_it_that_somebody_drives_it(
             or store.move("r222", State.HARVESTING, State.STOPPED, **_fields())
         ),
     )
-    assert standing.follow(it.store, "r222", timeout_s=20.0).state is State.STOPPED
+    assert standing.follow(it.store, "r222", timeout_s=120.0).state is State.STOPPED
 
 
 def _fields() -> dict[str, Any]:

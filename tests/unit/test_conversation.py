@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from plandock import paths
 from plandock.claude import conversation
@@ -31,20 +33,29 @@ def lines(*records: object) -> str:
     return "".join(json.dumps(r) + "\n" for r in records)
 
 
-def test_it_waits_for_the_approval_record(tmp_path: Path) -> None:
+def test_it_waits_for_the_approval_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The record comes after the hook has answered; the copy is taken only then."""
     file = tmp_path / f"{SESSION}.jsonl"
     file.write_text(lines(ASKED))
     assert not conversation.wait_for_approval(file, timeout_s=0.1)
 
+    looked, read = threading.Event(), conversation.read_records
+
+    def read_once(transcript: Path) -> list[dict[str, Any]]:
+        records = list(read(transcript))
+        looked.set()
+        return records
+
+    monkeypatch.setattr(conversation, "read_records", read_once)
+
     def answer() -> None:
-        time.sleep(0.2)
+        assert looked.wait(120)
         with file.open("a") as out:
             out.write(lines(ANSWERED))
 
     thread = threading.Thread(target=answer)
     thread.start()
-    assert conversation.wait_for_approval(file, timeout_s=10.0)
+    assert conversation.wait_for_approval(file, timeout_s=120.0)
     thread.join()
 
 

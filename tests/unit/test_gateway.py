@@ -75,7 +75,7 @@ class Running:
     def close(self) -> None:
         """End it."""
         self.child.terminate()
-        self.child.wait(10)
+        self.child.wait(120)
         assert self.child.stdout is not None
         self.child.stdout.close()
         self.server.close()

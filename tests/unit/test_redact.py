@@ -140,10 +140,14 @@ def test_any_text_goes_through(text):
      "-----BEGIN PRIVATE KEY-----" * 8_000, "sk-" * 60_000, "password: " * 20_000],
 )  # fmt: skip
 def test_a_hostile_text_takes_no_long_time(text):
-    """Two hundred thousand characters made to confuse a pattern are done in a moment."""
+    """Two hundred thousand characters made to confuse a pattern are done in a moment.
+
+    Steps that grow with the square of the length would take minutes (2e10 of them), so the bound
+    leaves a slow machine its time.
+    """
     began = time.process_time()
     redact(text)
-    assert time.process_time() - began < 2.0
+    assert time.process_time() - began < 30.0
 
 
 def test_what_is_kept_of_a_boxs_words_holds_no_token_and_stays_json():

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -51,7 +50,7 @@ def test_a_signal_ends_a_command_with_its_code_and_leaves_no_folder(
     assert child.stdout.readline() == b"ready\n", child.stderr
     assert len(os.listdir(tmp_path)) == 1
     child.send_signal(number)
-    assert child.wait(timeout=60) == code
+    assert child.wait(timeout=120) == code
     assert os.listdir(tmp_path) == []
     child.communicate()
 
@@ -61,11 +60,10 @@ def test_a_command_under_nohup_goes_on_when_the_terminal_is_closed(tmp_path: Pat
     child = _start("nohup", sys.executable, "-c", _WORK, str(tmp_path))
     assert child.stdout is not None
     assert child.stdout.readline() == b"ready\n"
+    # Of two signals the lower number is delivered first: without nohup it would end with 129.
     child.send_signal(signal.SIGHUP)
-    time.sleep(0.5)
-    assert child.poll() is None
     child.terminate()
-    assert child.wait(timeout=60) == 143
+    assert child.wait(timeout=120) == 143
     child.communicate()
 
 
@@ -89,5 +87,5 @@ def test_ctrl_c_while_the_program_is_being_loaded_is_no_traceback() -> None:
     assert child.stdout is not None
     assert child.stdout.readline() == b"ready\n"
     child.send_signal(signal.SIGINT)
-    _, said = child.communicate(timeout=60)
+    _, said = child.communicate(timeout=120)
     assert (child.returncode, said) == (-signal.SIGINT, b"")

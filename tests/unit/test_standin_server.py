@@ -171,10 +171,13 @@ def test_http_failures_happen_and_pass(
 def test_usage_limit_says_when_it_ends(standin: StandIn) -> None:
     """The headers name the rejected window and its end in Unix seconds."""
     standin.inject(Failure("usage_limit", reset_in_s=120, limit_type="seven_day"))
+    before = time.time()
     _, headers, _ = ask(standin)
+    after = time.time()
     assert headers["anthropic-ratelimit-unified-status"] == "rejected"
     assert headers["anthropic-ratelimit-unified-representative-claim"] == "seven_day"
-    assert abs(int(headers["anthropic-ratelimit-unified-reset"]) - time.time() - 120) < 5
+    reset = int(headers["anthropic-ratelimit-unified-reset"])
+    assert before + 119 <= reset <= after + 121
 
 
 def test_a_limit_that_says_nothing_names_no_end(standin: StandIn) -> None:
@@ -286,13 +289,13 @@ def test_a_reset_connection_ends_without_an_answer(standin: StandIn) -> None:
 
 def test_stop_does_not_wait_for_a_silent_answer() -> None:
     """Stopping closes what is still open, idle connections and silent answers alike."""
-    with StandIn(SCRIPT, failures=[Failure("silence", silent_s=60)]) as standin:
+    with StandIn(SCRIPT, failures=[Failure("silence", silent_s=3600)]) as standin:
         connection = http.client.HTTPConnection("127.0.0.1", standin.port, timeout=20)
         asked = {"messages": [], "tools": [{"name": "x"}]}
         connection.request("POST", "/v1/messages", json.dumps(asked))
-        standin.wait_for(1, timeout_s=5)
+        standin.wait_for(1, timeout_s=60)
         began = time.monotonic()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 120
     connection.close()
 
 
