@@ -20,12 +20,13 @@ from typing import Any
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
-from xdist.workermanage import WorkerController
+from xdist.workermanage import NodeManager, WorkerController
 
 DURATIONS = Path(__file__).resolve().parents[1] / "tests/durations.json"
 WHOLE_FILES = ("tests/unit/", "tests/git/")
 """Folders whose tests are so short that a message for each would cost more than it saves."""
 PER_TEST = ("function", "class")
+ENDS_WITHIN_S = 180
 
 
 class Units(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
@@ -117,6 +118,8 @@ class Schedule:
         self._took: defaultdict[str, float] = defaultdict(float)
         self._units: dict[str, str] = {}
         if self._worker is None:
+            # After Ctrl-C: ten seconds are too short for what fixtures have to take away.
+            NodeManager.EXIT_TIMEOUT = ENDS_WITHIN_S
             self._folder = tempfile.TemporaryDirectory(prefix="plandock-schedule-")
             self._file = Path(self._folder.name, "units.json")
         else:
