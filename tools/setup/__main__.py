@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from tools.setup import base_image, cli, daemon, engines
+from tools.setup import base_image, cli, daemon, engines, wheel
 from tools.setup.commands import SetupError, apt_install, have, say
 from tools.setup.folder import CLONE, in_use, locked, read_env, unused
 
@@ -67,11 +67,17 @@ def _base_image(names: tuple[str, ...]) -> None:
         engines.container_runs(name, base_image.IMAGE)
 
 
+def _wheel(_: tuple[str, ...]) -> None:
+    # What was built is what the tests of this process test, whatever is edited meanwhile.
+    os.environ["PLANDOCK_TEST_PROGRAM"] = str(wheel.ensure().program)
+
+
 STEPS: dict[str, Callable[[tuple[str, ...]], None]] = {
     "programs": _programs,
     "engines": engines.ensure,
     "base-image": _base_image,
     "cli": lambda _: cli.ensure(),
+    "wheel": _wheel,
 }
 
 
