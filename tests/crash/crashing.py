@@ -13,7 +13,6 @@ import shlex
 import signal
 import stat
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from plandock.runs import alive
 from plandock.runs.model import Run
 from plandock.runs.store import Store
 from plandock.standin import Script, bash, commit, execution_scene, write_file
+from tests.support import product
 from tests.support.laptop import Laptop
 
 POLL_S = 0.002
@@ -143,7 +143,7 @@ def recover(laptop: Laptop) -> None:
     """What the next command of the user's does first: go on with what has no supervisor."""
     code = "from plandock.runs.store import Store; from plandock.supervisor import queue; "
     code += "queue.wake(Store())"
-    subprocess.run([sys.executable, "-c", code], env=laptop.env, check=True, timeout=60)
+    subprocess.run([product.python(), "-I", "-c", code], env=laptop.env, check=True, timeout=60)
 
 
 def supervisor_of(run: Run) -> int:

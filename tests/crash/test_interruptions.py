@@ -4,16 +4,15 @@ supervisor."""
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-import plandock
 from plandock.standin import StandIn, bash
 from tests.crash import crashing
 from tests.crash.crashing import assert_nothing_lost
+from tests.support import product
 from tests.support.laptop import Laptop
 
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.e2e]
@@ -43,9 +42,9 @@ def test_a_killed_cli_and_a_second_supervisor_cost_nothing(
     refs = laptop.refs()
     run = crashing.hand_off(laptop)
     crashing.until_event(laptop, run, "step working")
-    entry = Path(plandock.__file__).parent / "supervisor/__main__.py"
+    entry = product.package() / "supervisor/__main__.py"
     second = subprocess.run(
-        [sys.executable, "-I", str(entry), run], env=laptop.env, capture_output=True, check=False
+        [product.python(), "-I", str(entry), run], env=laptop.env, capture_output=True, check=False
     )
     assert second.returncode == 75
     box = [engine, "exec", "--user", "1000:1000", f"plandock-{run}-box", "python3", "-I", "-c"]

@@ -7,11 +7,12 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+
+from tests.support import product
 
 pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.tmux]
 
@@ -31,7 +32,7 @@ def demo(tmp_path: Path, home: Path) -> subprocess.Popen[str]:
     # The word of a key must reach neither the story nor the box.
     extra = {"PLANDOCK_CLAUDE": cli, "PLANDOCK_ENGINE": ENGINE, "TMPDIR": str(folder)}
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "plandock", "demo"],
+        product.argv("demo"),
         cwd=tmp_path,
         env={**os.environ, **extra, "ANTHROPIC_API_KEY": "sk-ant-api03-must-not-be-used"},
         stdin=subprocess.DEVNULL,
@@ -123,7 +124,7 @@ def test_demo_interrupted_leaves_nothing(demo: subprocess.Popen[str], tmp_path: 
 def test_demo_says_what_is_missing(tmp_path: Path, home: Path) -> None:
     """Without a CLI the demo ends with 1 and names the next step, before it makes anything."""
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "plandock", "demo"],
+        product.argv("demo"),
         cwd=tmp_path,
         env={**os.environ, "PLANDOCK_CLAUDE": "/absent/claude", "TMPDIR": str(tmp_path)},
         stdin=subprocess.DEVNULL,
@@ -141,7 +142,7 @@ def test_demo_says_what_is_missing(tmp_path: Path, home: Path) -> None:
 def test_live_demo_wants_a_terminal(tmp_path: Path, home: Path) -> None:
     """With nobody at a terminal, a live demo ends with 2 and starts nothing."""
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "plandock", "demo", "--live"],
+        product.argv("demo", "--live"),
         cwd=tmp_path,
         env={**os.environ, "TMPDIR": str(tmp_path)},
         stdin=subprocess.DEVNULL,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from plandock import proc
 from tests.e2e.test_isolation import ADD, DROP_PAIR, _wrap
 from tests.e2e.test_isolation import cli as cli
+from tests.support import product
 from tests.support.laptop import Laptop
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.e2e]
@@ -76,7 +76,7 @@ def test_ctrl_c_leaves_nothing(make_laptop: Callable[..., Laptop], cli: Path) ->
     before = left("docker")
     laptop = make_laptop(cli, "docker")
     child = subprocess.Popen(
-        [sys.executable, "-m", "plandock", "doctor", "--isolation"],
+        product.argv("doctor", "--isolation"),
         cwd=laptop.repo.root,
         env=laptop.env,
         stdout=subprocess.PIPE,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +16,7 @@ import pytest
 
 from plandock.runs.store import Store
 from plandock.standin import Failure, Script, bash, execution_scene
-from tests.support import accepting, machine, queueing
+from tests.support import accepting, machine, product, queueing
 from tests.support.heldrun import GO, HeldRun
 from tests.support.laptop import Laptop
 from tests.support.repository import Repository, make_repository
@@ -53,7 +52,7 @@ def hand_off_at_once(laptop: Laptop, acceptances: Sequence[Path], by_hand: int) 
     given = [accepting.acceptance(laptop, PLAN, cwd=cwd, transcript_path="") for cwd in acceptances]
     by_command = [
         subprocess.Popen(
-            [sys.executable, "-m", "plandock", "run", "--plan", "-"],
+            product.argv("run", "--plan", "-"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import Any
 
 from plandock.runs.store import Store
 from plandock.standin import Request, StandIn
-from tests.support import evidence
+from tests.support import evidence, product
 from tests.support.machine import CLONE
 from tests.support.repository import Repository, make_repository, write_git_config
 from tests.support.tmux import Tmux
@@ -53,7 +52,7 @@ class Laptop:
         self.trust()
         self.env = {
             "HOME": str(self.home),
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PATH": f"{Path(product.python()).parent}:{os.environ['PATH']}",
             "LANG": "C.UTF-8",
             "XDG_CACHE_HOME": os.environ.get("PLANDOCK_TEST_CACHE", str(CLONE / ".setup/cache")),
             "ANTHROPIC_BASE_URL": standin.url,
@@ -118,7 +117,7 @@ class Laptop:
     ) -> subprocess.CompletedProcess[str]:
         """Run the product as the user would, in the repository; ``env`` for this once."""
         done = subprocess.run(
-            [sys.executable, "-m", "plandock", *words],
+            product.argv(*words),
             cwd=self.repo.root,
             env={**self.env, **(env or {})},
             input=stdin,

@@ -14,6 +14,7 @@ from typing import Any
 from plandock.runs.model import State
 from plandock.standin import Failure, StandIn, ToolCall, bash
 from tests.crash.crashing import supervisor_of
+from tests.support import product
 from tests.support.laptop import ACCESS, Laptop
 from tests.support.limits import PATIENCE_S, TROUBLE, WORK, Case, Story
 
@@ -41,7 +42,7 @@ def look_and_stop(story: Story) -> None:
     seen["show"] = laptop.plandock("show", run_id).stdout
     seen["wait"] = laptop.plandock("wait", run_id, "--timeout", "1", check=False).returncode
     seen["pids"] = kill_and_revive(story)
-    argv = [sys.executable, "-m", "plandock", "stop", run_id]
+    argv = product.argv("stop", run_id)
     stops = [
         subprocess.Popen(argv, cwd=laptop.repo.root, env=laptop.env, stdout=subprocess.DEVNULL)
         for _ in range(2)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 import time
 import uuid
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from plandock import paths
 from plandock.runs.store import Store
 from plandock.standin import Script, Turn, bash, execution_scene, planning_scene
+from tests.support import product
 from tests.support.accepting import acceptance, command
 from tests.support.laptop import Laptop
 from tests.support.repository import make_repository
@@ -113,7 +113,7 @@ def store_file(laptop: Laptop) -> Path:
 
 def ps_seconds(laptop: Laptop, rounds: int = 5) -> float:
     """How long `plandock ps` takes: the median of some calls."""
-    argv = [sys.executable, "-m", "plandock", "ps"]
+    argv = product.argv("ps")
     taken = []
     for _ in range(rounds):
         began = time.perf_counter()
