@@ -14,13 +14,15 @@ import pytest
 from plandock.box.image import ensure_image
 from plandock.engines import detect
 from plandock.settings.keys import Settings
-from tests.support import evidence, machine
+from tests.support import evidence, machine, product
 from tests.support.boxes import Box
 from tests.support.repository import Repository, make_repository
 from tests.support.tmux import Tmux
 from tools import schedule
 
 machine.load_setup()
+# Before there are workers, so that all of them test the same.
+product.choose()
 
 # A slow machine is no failure of a property; `make fuzz` looks further.
 _SLOW = [hypothesis.HealthCheck.too_slow]
@@ -44,6 +46,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Deal tests out to workers, the longest first."""
     config.pluginmanager.register(schedule.Schedule(config), "plandock-schedule")
+
+
+def pytest_report_header() -> str:
+    """What is tested: the wheel, or the source."""
+    return product.described()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
