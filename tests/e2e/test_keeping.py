@@ -16,6 +16,7 @@ from plandock.standin import Failure, Script, bash, execution_scene, write_file
 from tests.support import machine
 from tests.support.heldrun import HeldRun
 from tests.support.laptop import Laptop
+from tests.support.machine import container_words
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.e2e]
 
@@ -85,7 +86,8 @@ def test_gc_and_drop_lose_nothing_that_has_not_come_home(
     no, wait, stop = refused(laptop), waiting(laptop), stopped(laptop)
     theirs = waiting(other)
     label = f"plandock.run={stop}"
-    argv = [laptop.engine, "create", "--label", label, "--entrypoint", "true", no["image"]]
+    argv = container_words(laptop.engine, "create", "--label", label, "--entrypoint", "true")
+    argv += [no["image"]]
     subprocess.run(argv, capture_output=True, check=True)  # the control: gc does remove
     kept = {run["id"]: in_engine(laptop, run["id"]) for run in (no, wait, theirs)}
     for run_id, things in kept.items():

@@ -17,19 +17,17 @@ from tests.support.laptop import Laptop
 from tests.support.loginbox import BOX_ACCESS, BOX_REFRESH
 from tests.support.tmux import Tmux
 
-# Of the test alone: before it, another worker's may have to be waited for.
-pytestmark = [pytest.mark.timeout(300, func_only=True), pytest.mark.e2e]
+pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture
 def laptop(make_laptop: Callable[..., Laptop], claude_cli: Path, engine: str) -> Iterator[Laptop]:
     """A laptop whose own login is gone: what works here works by the login in the box."""
-    with loginbox.to_itself(engine):
-        made = make_laptop(claude_cli, engine, env={"PLANDOCK_CREDENTIALS": "box"})
-        (made.config / ".credentials.json").unlink()
-        yield made
-        made.plandock("login", "--box", "--forget")
-        assert loginbox.remains(engine) == []
+    made = make_laptop(claude_cli, engine, env={"PLANDOCK_CREDENTIALS": "box"})
+    (made.config / ".credentials.json").unlink()
+    yield made
+    made.plandock("login", "--box", "--forget")
+    assert loginbox.remains(made) == []
 
 
 @pytest.fixture
@@ -63,13 +61,13 @@ def test_the_real_clis_sign_in_appears_and_ctrl_c_leaves_nothing_behind(
     assert image
     tmux.start(["plandock", "login", "--box"], cwd=laptop.repo.root, env=laptop.env)
     tmux.wait_for(r"https://claude\.(ai|com)/\S*oauth/authorize", 60)
-    assert len(loginbox.remains(laptop.engine)) == 3  # keeper, gateway, and their link
+    assert len(loginbox.remains(laptop)) == 3  # keeper, gateway, and their link
     tmux.send("C-c")
     until = time.monotonic() + 30
     while tmux.exit_code() is None and time.monotonic() < until:
         time.sleep(0.1)
     assert tmux.exit_code() in (21, 130), tmux.screen()
-    assert loginbox.remains(laptop.engine) == []
+    assert loginbox.remains(laptop) == []
 
 
 # On Podman the volume between the two containers was seen to stay after a SIGKILL (README).
@@ -87,7 +85,13 @@ def test_a_killed_sign_in_leaves_no_container_behind(
     assert mine
     for pid in mine:
         os.kill(int(pid), 9)
-    words = [laptop.engine, "ps", "-aq", "--filter", f"label={keeper.LABEL}"]
+    words = [
+        laptop.engine,
+        "ps",
+        "-aq",
+        "--filter",
+        f"label={keeper.OWNER}={loginbox.volume_of(laptop)}",
+    ]
     until = time.monotonic() + 30
     while time.monotonic() < until:
         if not subprocess.run(words, capture_output=True, text=True, check=True).stdout.split():
@@ -96,7 +100,7 @@ def test_a_killed_sign_in_leaves_no_container_behind(
     else:
         pytest.fail("containers are left")
     # The link's volume is taken away by the next one that needs the keeper.
-    loginbox.place(laptop.engine, image, expires_in_s=-60)
+    loginbox.place(laptop, image, expires_in_s=-60)
     _wait_in_vain(laptop)
 
 
@@ -111,7 +115,7 @@ def _home_of(pid: int) -> str:
 
 def test_a_run_uses_the_login_in_the_volume(laptop: Laptop, image: str) -> None:
     """Its access token pays; its refresh token is not sent, and not kept on this machine."""
-    loginbox.place(laptop.engine, image)
+    loginbox.place(laptop, image)
     done = _hand_off(laptop)
     assert done.returncode == 0, done.stderr
     assert {r.token for r in laptop.standin.model_requests} == {BOX_ACCESS}
@@ -121,7 +125,7 @@ def test_a_run_uses_the_login_in_the_volume(laptop: Laptop, image: str) -> None:
     said = laptop.plandock("doctor", "--json", check=False)
     found = {f["check"]: f for f in json.loads(said.stdout)}
     assert found["login"]["ok"] is True
-    assert keeper.VOLUME in found["login"]["detail"]
+    assert loginbox.volume_of(laptop) in found["login"]["detail"]
 
 
 def test_without_a_login_or_with_one_that_cannot_be_renewed_it_waits_and_says_what_to_do(
@@ -129,7 +133,7 @@ def test_without_a_login_or_with_one_that_cannot_be_renewed_it_waits_and_says_wh
 ) -> None:
     """The real CLI was let try: its wish to reach Anthropic is all that the gateway saw."""
     assert "plandock login --box" in (shown := _wait_in_vain(laptop)), shown
-    loginbox.place(laptop.engine, image, expires_in_s=60)
+    loginbox.place(laptop, image, expires_in_s=60)
     assert "plandock login --box" in (shown := _wait_in_vain(laptop)), shown
     assert "did not renew" in shown
     # The keeper did ask the model: by the login's own CLI, and not for the plan.

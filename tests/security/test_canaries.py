@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from plandock.box import keeper
 from plandock.claude.login import PLACEHOLDER
 from tests.support import loginbox, machine
 from tests.support.heldrun import HeldRun
@@ -58,11 +57,10 @@ def plant(
             file.unlink()
             laptop.plandock("login", "--token", stdin=access + "\n")
         elif mode == "box":
-            stack.enter_context(loginbox.to_itself(engine))
             stack.callback(laptop.plandock, "login", "--box", "--forget")
             file.unlink()
             image = laptop.plandock("image", "build").stdout.strip()
-            loginbox.place(engine, image, access=access, refresh=refresh)
+            loginbox.place(laptop, image, access=access, refresh=refresh)
         else:
             held = {
                 "accessToken": access,
@@ -114,10 +112,9 @@ def _setup_token(laptop: Laptop) -> Path:
 def _who_says(engine: str, held: HeldRun, text: str) -> str:
     """A container that has said a text, and ended; its name."""
     name = f"{held.box}-said"
-    words = ["run", "-i", "--network", "none", "--name", name, "--entrypoint", "cat"]
-    words += ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"]
+    words = machine.container_words(engine, "run", "-i", "--name", name, "--entrypoint", "cat")
     subprocess.run(
-        [engine, *words, held.run["image"]], input=text.encode(), check=True, capture_output=True
+        [*words, held.run["image"]], input=text.encode(), check=True, capture_output=True
     )
     return name
 
@@ -152,7 +149,7 @@ def test_no_token_lies_anywhere_but_in_memory_while_the_agent_works_and_afterwar
     assert "subscription" in json.loads(receipt)["payer"]
     assert planted.laptop.leftovers() == []
     if mode == "box":
-        kept = planted.searcher.volume(keeper.VOLUME, run["image"])
+        kept = planted.searcher.volume(loginbox.volume_of(planted.laptop), run["image"])
         assert {name for name, _ in kept} == {"access", "refresh"}
         assert all(".credentials.json" in place for _, place in kept)
 

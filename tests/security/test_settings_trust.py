@@ -142,6 +142,7 @@ ENVIRONMENT: dict[str, dict[str, str]] = {
     "engine-by-setting": {"PLANDOCK_ENGINE": "podman"},
     "cli-by-variable": {"PLANDOCK_CLAUDE": "{evil}/claude"},
     "requests-elsewhere": {"PLANDOCK_UPSTREAM": "http://127.0.0.1:9"},
+    "another-login-in-a-volume": {"PLANDOCK_LOGIN_VOLUME": "plandock-login-theirs"},
     "keychain-program": {"PLANDOCK_SECURITY": "{evil}/claude"},
     "billed-per-token": {"PLANDOCK_BILLING": "api-key", "ANTHROPIC_API_KEY": "sk-made-up"},
     "a-key": {"ANTHROPIC_API_KEY": "sk-made-up"},
@@ -192,6 +193,7 @@ def _nothing_was_gained(host: Host, overlay: dict[str, str]) -> None:
     assert run.claude == str(host.world.tools / "claude")
     assert run.config_dir == str(host.world.home / ".claude")
     assert run.upstream == ""
+    assert run.login_volume == "plandock-login"
     safe = {"billing": "subscription", "engine": "auto", "egress": [], "runtime": "", "carry": []}
     safe |= {"notify": [], "credentials": "auto", "image": "debian:bookworm-slim"}
     assert {k: run.settings[k] for k in safe} == safe
@@ -326,9 +328,11 @@ def test_control_the_users_own_variables_count(host: Host) -> None:
     own.write_text("#!/bin/sh\nexit 1\n")
     own.chmod(0o755)
     mine = {"PLANDOCK_CLAUDE": str(own), "HTTPS_PROXY": "http://127.0.0.1:8", "PLANDOCK_CARRY": "x"}
+    mine |= {"PLANDOCK_LOGIN_VOLUME": "plandock-login-mine"}
     assert "handed off as" in host.accept(mine).stop
     (run,) = host.world.runs()
     assert run.claude == str(own)
+    assert run.login_volume == "plandock-login-mine"
     assert run.settings["carry"] == ["x"]
     assert host.supervisor_environ()["HTTPS_PROXY"] == "http://127.0.0.1:8"
 

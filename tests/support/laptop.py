@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import subprocess
 import threading
 import time
@@ -58,6 +59,7 @@ class Laptop:
             "ANTHROPIC_BASE_URL": standin.url,
             "PLANDOCK_UPSTREAM": standin.url,
             "PLANDOCK_CLAUDE": str(cli),
+            "PLANDOCK_LOGIN_VOLUME": f"plandock-login-{secrets.token_hex(6)}",
             "PLANDOCK_ENGINE": engine,
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
             "DISABLE_AUTOUPDATER": "1",

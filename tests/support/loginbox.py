@@ -1,51 +1,36 @@
-"""A login kept in an engine's volume, placed there the way the CLI writes it; made up."""
+"""A login kept in an engine's volume, placed there the way the CLI writes it; made up.
+
+Each laptop names a volume of its own for it, so the user's own login is neither read nor touched.
+"""
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import subprocess
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-
-import pytest
 
 from plandock.box import keeper
+from tests.support.laptop import Laptop
+from tests.support.machine import container_words
 
 BOX_ACCESS = "sk-ant-oat01-" + "boxs-own-access-token-" * 3
 BOX_REFRESH = "sk-ant-ort01-" + "boxs-own-refresh-token-" * 3
 
 
-@contextmanager
-def to_itself(engine: str) -> Iterator[None]:
-    """Have the one login volume of an engine for a test alone: other workers' tests wait.
-
-    Fails where a login lies there already: it may be a developer's own.
-    """
-    lock = Path(tempfile.gettempdir()) / f"plandock-test-login-{os.getuid()}-{engine}.lock"
-    with open(lock, "a+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        words = [engine, "volume", "ls", "-q", "--filter", f"name={keeper.VOLUME}"]
-        found = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
-        if keeper.VOLUME in found:
-            again = f"{engine} volume rm {keeper.VOLUME}"
-            pytest.fail(f"{engine} has a volume {keeper.VOLUME}. If it is a test's: {again}")
-        yield
+def volume_of(laptop: Laptop) -> str:
+    """The name of the volume in which this laptop's user keeps a login."""
+    return laptop.env["PLANDOCK_LOGIN_VOLUME"]
 
 
 def place(
-    engine: str,
+    laptop: Laptop,
     image: str,
     *,
     expires_in_s: float = 8 * 3600.0,
     access: str = BOX_ACCESS,
     refresh: str = BOX_REFRESH,
 ) -> None:
-    """Put a made-up login with a refresh token into the volume `plandock-login`."""
+    """Put a made-up login with a refresh token into the laptop's volume."""
     login = {
         "accessToken": access,
         "refreshToken": refresh,
@@ -53,29 +38,31 @@ def place(
         "scopes": ["user:inference", "user:profile"],
         "subscriptionType": "max",
     }
-    create = ["volume", "create", "--label", f"{keeper.LABEL}=1", keeper.VOLUME]
-    subprocess.run([engine, *create], check=True, capture_output=True)
+    volume = volume_of(laptop)
+    create = ["volume", "create", "--label", f"{keeper.LABEL}=1"]
+    create += ["--label", f"{keeper.OWNER}={volume}", volume]
+    subprocess.run([laptop.engine, *create], check=True, capture_output=True)
     script = (
         f"chown 1000:1000 {keeper.FOLDER}; umask 077; cat > {keeper.FILE}; "
         f"chown 1000:1000 {keeper.FILE}"
     )
-    mount = f"type=volume,src={keeper.VOLUME},dst={keeper.FOLDER}"
-    words = ["run", "--rm", "-i", "--network", "none", "--user", "0:0", "--mount", mount]
-    # Podman's own defaults may be above what this process can give (shared facts, section 8).
-    words += ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"]
+    words = container_words(laptop.engine, "run", "--rm", "-i", "--user", "0:0")
+    words += ["--mount", f"type=volume,src={volume},dst={keeper.FOLDER}"]
     subprocess.run(
-        [engine, *words, "--entrypoint", "/bin/sh", image, "-c", script],
+        [*words, "--entrypoint", "/bin/sh", image, "-c", script],
         input=json.dumps({"claudeAiOauth": login}).encode(),
         check=True,
         capture_output=True,
     )
 
 
-def remains(engine: str) -> list[str]:
-    """Containers and volumes of sign-ins and renewals that are still there, the login aside."""
+def remains(laptop: Laptop) -> list[str]:
+    """Containers and volumes of the laptop's sign-ins and renewals that are there, its login
+    aside."""
+    volume = volume_of(laptop)
     found = []
     for words in (["ps", "-aq"], ["volume", "ls", "-q"]):
-        argv = [engine, *words, "--filter", f"label={keeper.LABEL}"]
+        argv = [laptop.engine, *words, "--filter", f"label={keeper.OWNER}={volume}"]
         done = subprocess.run(argv, capture_output=True, text=True, check=True)
-        found += [name for name in done.stdout.split() if name != keeper.VOLUME]
+        found += [name for name in done.stdout.split() if name != volume]
     return found

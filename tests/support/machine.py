@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from plandock.engines.command_line import CommandLineEngine
 from tests.support.repository import write_git_config
 
 if TYPE_CHECKING:
@@ -103,6 +105,22 @@ def pairs() -> list[tuple[str, str]]:
     if len(engines) == 1:
         return [(engines[0], version) for version in CLI_VERSIONS]
     return [(engine, PAIRS[engine]) for engine in engines]
+
+
+def container_words(engine: str, verb: str, *words: str) -> list[str]:
+    """The first words of a test's own ``run`` or ``create``: no network, and limits within those
+    of this process; what follows are more options, then the image.
+
+    They choose the runtime that the product chooses: Podman's own choice may not run here at all
+    (crun beside hybrid cgroups), and its own limits may be above what this process can give.
+    """
+    limits = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024")
+    return [engine, *_global_flags(engine), verb, "--network", "none", *limits, *words]
+
+
+@cache
+def _global_flags(engine: str) -> tuple[str, ...]:
+    return CommandLineEngine("podman").dialect.global_flags if engine == "podman" else ()
 
 
 def wanted_engines() -> tuple[str, ...]:

@@ -13,6 +13,8 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from tests.support.machine import container_words
+
 # Runs in a container as its argument; the canaries come by standard input, each byte turned
 # round, so that the searcher does not find itself.
 INSIDE = r"""
@@ -121,20 +123,12 @@ class Searcher:
 
     def volume(self, name: str, image: str) -> set[tuple[str, str]]:
         """Every file in a volume, read as root in a container of its own."""
-        words = ["run", "--rm", "-i", "--network", "none", "--user", "0:0"]
-        # Podman starts it from this process, and its own default may be above what we may have.
-        words += [
-            "--cap-add",
-            "DAC_READ_SEARCH",
-            "--ulimit",
-            "nofile=1024:1024",
-            "--ulimit",
-            "nproc=1024:1024",
-        ]
+        words = container_words(self.engine, "run", "--rm", "-i", "--user", "0:0")
+        words += ["--cap-add", "DAC_READ_SEARCH"]
         words += ["--mount", f"type=volume,src={name},dst=/looked-at,ro=true"]
         data = self._wish(["/looked-at"], processes=False, memory=False)
         words += ["--entrypoint", "python3", image, "-I", "-c", INSIDE]
-        found = self._read(self._call(*words, data=data))
+        found = self._read(self._call(*words[1:], data=data))
         return {(n, f"volume {name}: {place}") for n, place in found}
 
     @staticmethod

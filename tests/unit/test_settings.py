@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from plandock import settings
 from plandock.errors import SettingsError
-from plandock.settings import Settings, load, trusted, upstream
+from plandock.settings import Settings, load, login_volume, trusted, upstream
 from plandock.settings.keys import all_keys
 from plandock.settings.show import rows
 
@@ -430,6 +430,24 @@ def test_a_stand_in_anywhere_else_is_refused(value: str) -> None:
     """A login goes to no other address through this variable."""
     with pytest.raises(SettingsError, match="PLANDOCK_UPSTREAM must be"):
         upstream({"PLANDOCK_UPSTREAM": value})
+
+
+def test_login_volume_is_the_users_unless_a_variable_names_another() -> None:
+    """Tests name one of their own; an empty value names none."""
+    assert login_volume({}) == login_volume({"PLANDOCK_LOGIN_VOLUME": ""}) == "plandock-login"
+    assert login_volume({"PLANDOCK_LOGIN_VOLUME": "plandock-login-a1"}) == "plandock-login-a1"
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["plandock-r7k2-work", "plandock-mirror-0", "login", "plandock-login-", "plandock-login-A",
+     "plandock-login-link-0a1b", "plandock-login-a\n", "plandock-login-a/b", "-v", "/etc",
+     "plandock-login-" + "a" * 41],
+)  # fmt: skip
+def test_login_volume_is_refused_when_it_could_be_another_volume(value: str) -> None:
+    """Neither a run's volume, nor a mirror, nor what stands beside a login, nor a host folder."""
+    with pytest.raises(SettingsError, match="PLANDOCK_LOGIN_VOLUME must be"):
+        login_volume({"PLANDOCK_LOGIN_VOLUME": value})
 
 
 def test_config_shows_values_as_one_writes_them(repo: Path, config: Path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from plandock.runs.model import Run
+from tests.support.machine import container_words
 from tools.soak.leaks import Ground
 
 
@@ -22,11 +23,14 @@ def planted(ground: Ground, run: Run) -> Iterator[set[str]]:
         later.callback(ground.remove, [str(run.id)])
         # Found by their labels alone, or, the network, by its name.
         for words in (
-            ("create", "--label", label, "--entrypoint", "true", run.image),
-            ("volume", "create", "--label", label),
-            ("network", "create", f"plandock-{run.id}-left"),
+            (
+                *container_words(engine, "create", "--label", label, "--entrypoint", "true"),
+                run.image,
+            ),
+            (engine, "volume", "create", "--label", label),
+            (engine, "network", "create", f"plandock-{run.id}-left"),
         ):
-            subprocess.run([engine, *words], capture_output=True, check=True)
+            subprocess.run(words, capture_output=True, check=True)
         process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE,
                                    env=ground.laptop.env)  # fmt: skip
         later.callback(process.wait)

@@ -22,8 +22,9 @@ from plandock.claude.package import locked
 from plandock.engines.protocol import ContainerSpec, Engine, Tmpfs, VolumeMount
 from plandock.errors import EngineError, PlandockError
 
-VOLUME = "plandock-login"
 LABEL = "plandock.login"
+# Whose it is: the name of the volume with the login, for what is made beside it.
+OWNER = "plandock.login.volume"
 FOLDER = "/plandock/login"
 FILE = f"{FOLDER}/.credentials.json"
 # Where the CLI signs in and renews (measured: both versions renew at platform.claude.com).
@@ -38,32 +39,32 @@ _NO_FILE = 3
 _RENEW_S = 90.0
 
 
-def exists(engine: Engine) -> bool:
+def exists(engine: Engine, volume: str) -> bool:
     """Whether this engine has the volume."""
-    return any(volume.name == VOLUME for volume in engine.volumes(f"{LABEL}=1"))
+    return any(known.name == volume for known in engine.volumes(f"{LABEL}=1"))
 
 
-def forget(engine: Engine) -> bool:
+def forget(engine: Engine, volume: str) -> bool:
     """Remove the volume with its login; returns whether there was one."""
-    was = exists(engine)
+    was = exists(engine, volume)
     with held():
-        engine.remove_volume(VOLUME)
+        engine.remove_volume(volume)
     return was
 
 
-def read(engine: Engine, image: str) -> bytes | None:
+def read(engine: Engine, image: str, volume: str) -> bytes | None:
     """The CLI's credentials file out of the volume, None where there is none.
 
     It holds the refresh token: for :func:`plandock.claude.login.parse_credentials` alone.
     """
-    if not exists(engine):
+    if not exists(engine, volume):
         return None
     spec = ContainerSpec(
         name=f"plandock-login-read-{secrets.token_hex(4)}",
         image=image,
         argv=(*_SCRIPT, "read", FILE),
-        labels={LABEL: "reader"},
-        volumes=(VolumeMount(VOLUME, FOLDER, read_only=True),),
+        labels={LABEL: "reader", OWNER: volume},
+        volumes=(VolumeMount(volume, FOLDER, read_only=True),),
         memory_bytes=256 << 20,
         pids_limit=64,
     )
@@ -72,24 +73,24 @@ def read(engine: Engine, image: str) -> bytes | None:
         return done.stdout
     if done.returncode == _NO_FILE:
         return None
-    raise EngineError(f"the volume {VOLUME} cannot be read: {done.complaint}")
+    raise EngineError(f"the volume {volume} cannot be read: {done.complaint}")
 
 
-def sign_in(engine: Engine, image: str, upstream: str) -> int:
+def sign_in(engine: Engine, image: str, upstream: str, volume: str) -> int:
     """Let the CLI sign in, on this very terminal; returns its exit code."""
-    engine.create_volume(VOLUME, {LABEL: "1"})
-    with held(), _keeper(engine, image, upstream) as name:
+    engine.create_volume(volume, {LABEL: "1", OWNER: volume})
+    with held(), _keeper(engine, image, upstream, volume) as name:
         argv = (CLI, "auth", "login", "--claudeai")
         return proc.attached(engine.exec_command(name, argv, user="1000:1000"))
 
 
-def renew(engine: Engine, image: str, upstream: str) -> None:
+def renew(engine: Engine, image: str, upstream: str, volume: str) -> None:
     """Let the CLI renew its own login, by asking it a trivial thing; says nothing of the outcome.
 
     Costs a few tokens; the caller has :func:`held`.  The volume is to be read again afterwards.
     """
     argv = (CLI, "-p", "--max-turns", "1", "--output-format", "text", "--", "Answer with: OK")
-    with _keeper(engine, image, upstream) as name, suppress(EngineError):
+    with _keeper(engine, image, upstream, volume) as name, suppress(EngineError):
         engine.exec(name, argv, user="1000:1000", timeout_s=_RENEW_S, check=False)
 
 
@@ -101,19 +102,21 @@ def held() -> Iterator[None]:
 
 
 @contextmanager
-def _keeper(engine: Engine, image: str, upstream: str) -> Iterator[str]:
+def _keeper(engine: Engine, image: str, upstream: str, volume: str) -> Iterator[str]:
     """A running keeper and its gateway; gives the keeper's name.  Both end with this process."""
     mark = secrets.token_hex(4)
     link = f"plandock-login-link-{mark}"
     for old in engine.volumes(f"{LABEL}=link"):
-        with suppress(PlandockError):  # of a process that was killed; in use is another's
-            engine.remove_volume(old.name)
+        # Of a process that was killed. One of another login may be about to be used.
+        if old.labels.get(OWNER, volume) == volume:
+            with suppress(PlandockError):
+                engine.remove_volume(old.name)
     with ExitStack() as stack:
-        engine.create_volume(link, {LABEL: "link"})
+        engine.create_volume(link, {LABEL: "link", OWNER: volume})
         stack.callback(_quietly, engine.remove_volume, link)
-        engine.run(_prepare_spec(image, link, mark))
-        stack.enter_context(_open(engine, _gateway_spec(image, link, mark, upstream)))
-        stack.enter_context(_open(engine, _spec(image, link, mark, upstream)))
+        engine.run(_prepare_spec(image, link, mark, volume))
+        stack.enter_context(_open(engine, _gateway_spec(image, link, mark, upstream, volume)))
+        stack.enter_context(_open(engine, _spec(image, link, mark, upstream, volume)))
         yield _name(mark)
 
 
@@ -153,26 +156,26 @@ def _name(mark: str) -> str:
     return f"plandock-login-keeper-{mark}"
 
 
-def _prepare_spec(image: str, link: str, mark: str) -> ContainerSpec:
+def _prepare_spec(image: str, link: str, mark: str, volume: str) -> ContainerSpec:
     return ContainerSpec(
         name=f"plandock-login-prepare-{mark}",
         image=image,
         argv=(*_SCRIPT, "prepare", FOLDER, launch.LINK),
-        labels={LABEL: "prepare"},
-        volumes=(VolumeMount(VOLUME, FOLDER), VolumeMount(link, launch.LINK)),
+        labels={LABEL: "prepare", OWNER: volume},
+        volumes=(VolumeMount(volume, FOLDER), VolumeMount(link, launch.LINK)),
         user="0:0",
         cap_add=("CHOWN", "SETUID", "SETGID"),
     )
 
 
-def _gateway_spec(image: str, link: str, mark: str, upstream: str) -> ContainerSpec:
+def _gateway_spec(image: str, link: str, mark: str, upstream: str, volume: str) -> ContainerSpec:
     route = launch.stand_in_route(upstream)
     wish = {"socket": f"{launch.LINK}/proxy.sock", "allow": list(HOSTS), "upstream": route}
     return ContainerSpec(
         name=f"plandock-login-gateway-{mark}",
         image=image,
         argv=(*_SCRIPT, "guard", "python3", "-s", "/opt/plandock/gateway.py"),
-        labels={LABEL: "gateway"},
+        labels={LABEL: "gateway", OWNER: volume},
         volumes=(VolumeMount(link, launch.LINK),),
         env={"PLANDOCK_GATEWAY": json.dumps(wish), "PYTHONPATH": "/opt/plandock/lib"},
         network=launch.gateway_network(upstream),
@@ -184,7 +187,7 @@ def _gateway_spec(image: str, link: str, mark: str, upstream: str) -> ContainerS
     )
 
 
-def _spec(image: str, link: str, mark: str, upstream: str) -> ContainerSpec:
+def _spec(image: str, link: str, mark: str, upstream: str, volume: str) -> ContainerSpec:
     proxy = "http://127.0.0.1:3128"
     env = {
         "HOME": launch.HOME,
@@ -203,8 +206,8 @@ def _spec(image: str, link: str, mark: str, upstream: str) -> ContainerSpec:
         name=_name(mark),
         image=image,
         argv=(*_SCRIPT, "keep"),
-        labels={LABEL: "keeper"},
-        volumes=(VolumeMount(VOLUME, FOLDER), VolumeMount(link, launch.LINK, read_only=True)),
+        labels={LABEL: "keeper", OWNER: volume},
+        volumes=(VolumeMount(volume, FOLDER), VolumeMount(link, launch.LINK, read_only=True)),
         tmpfs=(Tmpfs(launch.HOME, 256 << 20), Tmpfs(launch.SCRATCH, 256 << 20)),
         env=env,
         memory_bytes=4 * launch.GIB,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -21,17 +21,23 @@ from plandock.printable import printable
 
 
 def sign_in(
-    repo: Path | None, upstream: str, build: Callable[[Engine, settings.Settings], str]
+    repo: Path | None,
+    own: Mapping[str, str],
+    build: Callable[[Engine, settings.Settings], str],
 ) -> None:
-    """Sign in on this terminal; ``build`` gives the name of an image with the CLI."""
+    """Sign in on this terminal; ``build`` gives the name of an image with the CLI.
+
+    ``own`` is the user's own environment (:func:`plandock.settings.trusted`).
+    """
+    upstream, volume = settings.upstream(own), settings.login_volume(own)
     chosen = settings.load(repo=repo)
     engine = detect.choose(chosen.engine)
     image = build(engine, chosen)
     click.echo("Claude Code signs in inside a container; Ctrl-C ends it.", err=True)
     with every_end_is_orderly():
-        code = keeper.sign_in(engine, image, upstream)
-    data = keeper.read(engine, image)
-    where = f"the volume {keeper.VOLUME} of {engine.name}"
+        code = keeper.sign_in(engine, image, upstream, volume)
+    data = keeper.read(engine, image, volume)
+    where = f"the volume {volume} of {engine.name}"
     login = None if data is None else parse_credentials(data, kind="file", where=where)
     if code or login is None:
         raise CredentialsError("nobody was signed in", hint="plandock login --box")
@@ -41,21 +47,22 @@ def sign_in(
         click.echo('  next: set credentials = "box" in your config.toml')
 
 
-def forget(repo: Path | None) -> None:
+def forget(repo: Path | None, own: Mapping[str, str]) -> None:
     """Remove the volume."""
+    volume = settings.login_volume(own)
     engine = detect.choose(settings.load(repo=repo).engine)
-    gone = keeper.forget(engine)
-    click.echo(f"the volume {keeper.VOLUME} is removed" if gone else "there was no login in a box")
+    gone = keeper.forget(engine, volume)
+    click.echo(f"the volume {volume} is removed" if gone else "there was no login in a box")
 
 
-def describe(engine: Engine, image: str) -> tuple[bool | None, str]:
+def describe(engine: Engine, image: str, volume: str) -> tuple[bool | None, str]:
     """For `doctor`: whether a run could use it (None: not known), and the words.  May raise."""
-    where = f"the volume {keeper.VOLUME} of {engine.name}"
-    if not keeper.exists(engine):
+    where = f"the volume {volume} of {engine.name}"
+    if not keeper.exists(engine, volume):
         return False, f'credentials = "box", and there is no login in {where}'
     if not image:
         return None, f"the login in {where} is not looked at: that needs an image"
-    data = keeper.read(engine, image)
+    data = keeper.read(engine, image, volume)
     login = None if data is None else parse_credentials(data, kind="file", where=where)
     if login is None:
         return False, f'credentials = "box", and there is no login in {where}'

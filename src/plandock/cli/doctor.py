@@ -234,7 +234,9 @@ def _login(ground: Ground) -> Iterator[Finding]:
         if ground.engine is None:
             yield Finding("login", None, "the login in the engine's volume needs the engine")
             return
-        ok, said = box_login.describe(ground.engine, ground.image)
+        ok, said = box_login.describe(
+            ground.engine, ground.image, settings.login_volume(ground.environ)
+        )
         yield Finding("login", ok, said, logins.SIGN_IN_AGAIN, 21)
         return
     login = credentials.find_login(

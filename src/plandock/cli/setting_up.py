@@ -279,15 +279,14 @@ def _login_in_a_box(forget: bool) -> None:
     from plandock.cli import box_login
 
     repo = _repository()
+    own = settings.trusted(os.environ, repo)
     if forget:
-        box_login.forget(repo)
+        box_login.forget(repo, own)
         return
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("signing in needs a terminal", hint="or: plandock login --token < FILE")
-    own = settings.trusted(os.environ, repo)
     version = binary.version_of(binary.find_claude(own))
-    upstream = settings.upstream(own)
-    box_login.sign_in(repo, upstream, lambda engine, chosen: _build(engine, version, chosen))
+    box_login.sign_in(repo, own, lambda engine, chosen: _build(engine, version, chosen))
 
 
 def _sign_in() -> None:

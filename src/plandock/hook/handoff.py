@@ -18,7 +18,7 @@ from plandock.runs.model import Run, RunId, State, new_run_id, utc_now
 from plandock.runs.starting import start_supervisor
 from plandock.runs.store import Store
 from plandock.settings import project
-from plandock.settings.environment import trusted, upstream
+from plandock.settings.environment import login_volume, trusted, upstream
 from plandock.workspace import branch
 
 
@@ -83,6 +83,7 @@ def hand_off(
             claude=ground.claude,
             fresh=trigger == "cleared" or not transcript,
             upstream=upstream(environ),
+            login_volume=login_volume(environ),
             settings=chosen.to_dict(),
             notes=notes,
             handoff_key=key,

@@ -147,6 +147,7 @@ class Run:
     model: str = ""
     fresh: bool = False  # a new conversation from the plan, no transcript to fork
     upstream: str = ""  # the stand-in's address where one was used, else ""
+    login_volume: str = ""  # the volume with a login in a box; empty: the ordinary one
     message: str = ""  # why it failed or waits, for people
     hint: str = ""
     exit_code: int = 0  # what `wait` answers for a final state
@@ -215,6 +216,7 @@ def _known(kind: type[Billing] | type[Usage], data: dict[str, Any]) -> dict[str,
 
 _INTERNAL = (
     "handoff_key",
+    "login_volume",
     "supervisor_pid",
     "supervisor_started",
     "settings",

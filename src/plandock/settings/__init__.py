@@ -3,8 +3,8 @@
 Light on purpose: the hook imports this.
 """
 
-from plandock.settings.environment import trusted, upstream
+from plandock.settings.environment import login_volume, trusted, upstream
 from plandock.settings.keys import Refused, Settings
 from plandock.settings.layers import load
 
-__all__ = ["Refused", "Settings", "load", "trusted", "upstream"]
+__all__ = ["Refused", "Settings", "load", "login_volume", "trusted", "upstream"]

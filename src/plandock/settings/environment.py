@@ -20,6 +20,11 @@ _OTHERS = ("PLANDOCK_TEST_", "PLANDOCK_SETUP_")
 # What Claude Code puts into the environment of what it starts.
 _CLAUDES = ("CLAUDECODE", "CLAUDE_PROJECT_DIR", "CLAUDE_CODE_ENTRYPOINT", "CLAUDE_PID")
 
+LOGIN_VOLUME = "plandock-login"
+"""The volume with the login of `plandock login --box`, where no variable names another."""
+# Of no run, no mirror, and nothing that the keeper of a login makes beside it.
+_LOGIN_VOLUME = re.compile(rf"{LOGIN_VOLUME}(-[a-z0-9]{{1,40}})?")
+
 _STAND_IN = re.compile(r"http://(127\.0\.0\.1|localhost|\[::1\]):([0-9]{1,5})/?")
 
 
@@ -71,8 +76,8 @@ def from_repository(environ: Mapping[str, str], repo: Path | None) -> dict[str, 
 def trusted(environ: Mapping[str, str], repo: Path | None) -> dict[str, str]:
     """``environ`` less the ``PLANDOCK_*`` variables that are the repository's word.
 
-    For the variables that are no settings (``PLANDOCK_UPSTREAM``, ``PLANDOCK_CLAUDE``): they are
-    honoured only from the user's own environment.
+    For the variables that are no settings (``PLANDOCK_UPSTREAM``, ``PLANDOCK_CLAUDE``,
+    ``PLANDOCK_LOGIN_VOLUME``): they are honoured only from the user's own environment.
     """
     theirs = from_repository(environ, repo)
     return {name: value for name, value in environ.items() if name not in theirs}
@@ -94,3 +99,18 @@ def upstream(environ: Mapping[str, str]) -> str:
             hint="it is for tests and the demo; unset it for a real run",
         )
     return value.rstrip("/")
+
+
+def login_volume(environ: Mapping[str, str]) -> str:
+    """``PLANDOCK_LOGIN_VOLUME``, checked; :data:`LOGIN_VOLUME` when it is not set.
+
+    It lets a test keep a login beside that of the user whose machine it runs on.  Raises
+    :class:`SettingsError` for a name that could be another volume's.
+    """
+    value = environ.get("PLANDOCK_LOGIN_VOLUME", "") or LOGIN_VOLUME
+    if not _LOGIN_VOLUME.fullmatch(value):
+        raise SettingsError(
+            f"PLANDOCK_LOGIN_VOLUME must be {LOGIN_VOLUME}-NAME, NAME of letters a-z and digits",
+            hint="it is for tests; unset it for a real run",
+        )
+    return value

@@ -15,6 +15,7 @@ from plandock.engines.protocol import Engine
 from plandock.errors import CredentialsError, PlandockError
 from plandock.runs.model import Run
 from plandock.runs.store import Store
+from plandock.settings.environment import LOGIN_VOLUME
 from plandock.settings.keys import Settings
 
 SIGN_IN_AGAIN = "plandock login --box"
@@ -33,18 +34,19 @@ def on_this_machine(run: Run, settings: Settings, *, min_life_s: float = 600.0) 
     )
 
 
-def kept_in_a_volume(engine: Engine, image: str, upstream: str = "") -> Login:
+def kept_in_a_volume(engine: Engine, image: str, run: Run) -> Login:
     """The login of `plandock login --box`; the CLI is let renew it where it is about to end.
 
     Raises :class:`CredentialsError` where there is none, or none that can be used any more.
     """
+    volume = run.login_volume or LOGIN_VOLUME
     with keeper.held():
-        login = _read(engine, image)
+        login = _read(engine, image, volume)
         try:
             check_life(login, keeper.ENOUGH_LIFE_S, time.time())
         except CredentialsError:
-            keeper.renew(engine, image, upstream)
-            login = _read(engine, image)
+            keeper.renew(engine, image, run.upstream, volume)
+            login = _read(engine, image, volume)
     try:
         check_life(login, keeper.ENOUGH_LIFE_S, time.time())
     except CredentialsError as error:
@@ -55,9 +57,9 @@ def kept_in_a_volume(engine: Engine, image: str, upstream: str = "") -> Login:
     return login
 
 
-def _read(engine: Engine, image: str) -> Login:
-    where = f"the volume {keeper.VOLUME} of {engine.name}"
-    data = keeper.read(engine, image)
+def _read(engine: Engine, image: str, volume: str) -> Login:
+    where = f"the volume {volume} of {engine.name}"
+    data = keeper.read(engine, image, volume)
     try:
         login = None if data is None else parse_credentials(data, kind="file", where=where)
     except CredentialsError as error:

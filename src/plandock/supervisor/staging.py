@@ -54,7 +54,7 @@ def stage(store: Store, run: Run) -> None:
         progress=lambda line: print(line, flush=True),
     )
     if login is None:
-        login = logins.kept_in_a_volume(engine, image, run.upstream)
+        login = logins.kept_in_a_volume(engine, image, run)
     way = presets.find(settings.egress, os.environ, run.cwd)
     run = store.change(
         run.id,
