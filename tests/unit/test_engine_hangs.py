@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from plandock.engines.command_line import CommandLineEngine
-from plandock.engines.protocol import EngineDown
+from plandock.engines.protocol import ContainerSpec, EngineDown
 from plandock.errors import EngineError
 
 
@@ -30,6 +30,23 @@ def test_an_engine_that_does_not_answer_in_time_is_away(tmp_path: Path) -> None:
     hanging = engine(tmp_path, "exec sleep 60")
     with pytest.raises(EngineDown, match="did not answer"):
         hanging._call(["rm", "x"], timeout_s=0.2)
+
+
+@pytest.mark.parametrize("asked", ["create", "open_run"])
+def test_container_on_a_bridge_is_refused_where_docker_has_none(tmp_path: Path, asked: str) -> None:
+    """Docker itself would start it, without a way out: the agent would wait for a model."""
+    without = engine(tmp_path, 'case "$1" in network) echo none; echo host;; *) echo "{}";; esac')
+    spec = ContainerSpec("gateway", "i", ("true",), network="bridge")
+    with pytest.raises(EngineError, match="no network bridge") as refused:
+        getattr(without, asked)(spec)
+    assert refused.value.exit_code == 20
+    assert "daemon.json" in refused.value.hint
+
+
+def test_container_without_a_network_needs_no_bridge(tmp_path: Path) -> None:
+    """A box is never on one; only its gateway is."""
+    without = engine(tmp_path, 'case "$1" in network) exit 1;; info) echo "{}";; *) echo id;; esac')
+    assert without.create(ContainerSpec("box", "i", ("true",))) == "id"
 
 
 def test_a_refusal_of_the_engine_stays_one(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tools.setup import base_image, daemon, folder
 from tools.setup.commands import SetupError
-from tools.setup.engines import asked_for
+from tools.setup.engines import asked_for, bridge_works
 
 
 @pytest.fixture(autouse=True)
@@ -103,3 +103,31 @@ def test_an_unknown_engine_is_refused(monkeypatch):
         asked_for()
     monkeypatch.setenv("PLANDOCK_TEST_ENGINES", "podman")
     assert asked_for() == ("podman",)
+
+
+@pytest.mark.parametrize(
+    ("networks", "code", "said"),
+    [
+        ("host none", 0, "default bridge is missing"),
+        ("bridge host none", 125, "default bridge is missing: could not find bridge docker0"),
+        ("bridge host none", 0, ""),
+    ],
+)
+def test_bridge_is_missed_when_docker_has_none_or_cannot_use_it(
+    tmp_path, monkeypatch, networks, code, said
+):
+    """A daemon without one starts a container on it all the same: the list is looked at, too."""
+    program = tmp_path / "docker"
+    program.write_text(
+        "#!/bin/sh\ncase $1 in\n"
+        f"network) printf '%s\\n' {networks};;\n"
+        f"run) echo 'could not find bridge docker0' >&2; exit {code};;\nesac\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    if not said:
+        bridge_works("an-image")
+        return
+    with pytest.raises(SetupError, match=said) as refused:
+        bridge_works("an-image")
+    assert "bridge=none" in refused.value.hint

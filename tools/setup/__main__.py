@@ -65,6 +65,8 @@ def _base_image(names: tuple[str, ...]) -> None:
     base_image.ensure(names)
     for name in names:
         engines.container_runs(name, base_image.IMAGE)
+    if "docker" in names:
+        engines.bridge_works(base_image.IMAGE)
 
 
 def _wheel(_: tuple[str, ...]) -> None:

@@ -114,6 +114,22 @@ def container_runs(engine: str, image: str) -> None:
     )
 
 
+def bridge_works(image: str) -> None:
+    """Run one container on Docker's default bridge.  Raises `SetupError` where there is none.
+
+    A daemon that was told ``--bridge=none`` starts such a container without a network, and says
+    nothing; so does nobody say that another daemon has taken the bridge away.
+    """
+    listed = attempt(["docker", "network", "ls", "--format", "{{.Name}}"])
+    done = attempt(["docker", "run", "--rm", "--network", "bridge", image, "true"], timeout_s=120)
+    if "bridge" not in listed.stdout.split() or done.returncode != 0:
+        said = f": {last_line(done)}" if done.returncode else ""
+        raise SetupError(
+            f"Docker's default bridge is missing{said}",
+            "take bridge=none out of daemon.json, restart Docker (one of set-up's: `make stop`)",
+        )
+
+
 def _reached_from_elsewhere(names: tuple[str, ...]) -> dict[str, str | None]:
     """What a client needs to find its engine under another HOME, as tests have one.
 

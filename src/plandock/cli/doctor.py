@@ -115,6 +115,7 @@ def _settings(ground: Ground) -> Iterator[Finding]:
 def _engine(ground: Ground) -> Iterator[Finding]:
     ground.engine = detect.choose(ground.chosen.engine)
     yield Finding("engine", True, f"{ground.engine.name} {ground.engine.ping()} answers")
+    ground.engine.check_network("bridge")
     for note in ground.engine.notes():
         yield Finding("engine", None, note, "plandock runs without that limit")
 

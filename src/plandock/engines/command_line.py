@@ -17,6 +17,7 @@ from plandock.engines.protocol import (
     ContextFile,
     Image,
     Limits,
+    Network,
     NotThere,
     Progress,
     Volume,
@@ -46,6 +47,20 @@ class CommandLineEngine(Caller):
     def notes(self) -> tuple[str, ...]:
         """One line for each thing that this engine's host cannot do."""
         return self.dialect.notes()
+
+    def check_network(self, network: Network) -> None:
+        """Raise :class:`EngineError` where this engine has no such network.
+
+        A Docker whose daemon was told ``--bridge=none`` starts a container that asks for the
+        bridge all the same, without any way out (measured, 20.10).
+        """
+        if network != "bridge" or self._name != "docker":
+            return
+        if network not in self._call(["network", "ls", "--format", "{{.Name}}"]).text.split():
+            raise EngineError(
+                "docker has no network bridge, the only way out of a box's gateway",
+                hint="take bridge=none out of the daemon's options (daemon.json) and restart it",
+            )
 
     def limits(self, spec: ContainerSpec) -> Limits:
         """What becomes of a container's limits on this engine's host."""
@@ -146,6 +161,7 @@ class CommandLineEngine(Caller):
 
     def create(self, spec: ContainerSpec) -> str:
         """Make a container without starting it; returns its id."""
+        self.check_network(spec.network)
         words = [*arguments.global_arguments(spec, self.dialect), "create"]
         words += arguments.log_arguments(spec, self.dialect)
         words += arguments.create_arguments(spec, self.dialect)
@@ -181,6 +197,7 @@ class CommandLineEngine(Caller):
 
     def open_run(self, spec: ContainerSpec, *, stderr: IO[bytes] | None = None) -> Child:
         """Create and start a container that is removed at its end, its streams the child's."""
+        self.check_network(spec.network)
         return proc.open_pipe(
             self._run_words(spec), env=self._env(), cwd=self._place(), stderr=stderr
         )

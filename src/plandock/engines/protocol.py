@@ -191,6 +191,9 @@ class Engine(Protocol):
     def name(self) -> str:
         """``docker`` or ``podman``."""
 
+    def check_network(self, network: Network) -> None:
+        """Raise :class:`EngineError` where the engine has no such network to give."""
+
     def limits(self, spec: ContainerSpec) -> Limits:
         """What becomes of a container's limits on this engine's host."""
 
