@@ -22,7 +22,8 @@ from tests.crash import crashing
 from tests.crash.crashing import FILES, FINAL, SUBJECTS, assert_nothing_lost
 from tests.support.daemon import Daemon
 from tests.support.laptop import Laptop
-from tools.setup.commands import as_root, environment
+from tests.support.machine import as_root
+from tools.setup.commands import environment
 
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.e2e, pytest.mark.netns]
 

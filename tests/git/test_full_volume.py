@@ -13,7 +13,8 @@ import pytest
 from plandock.errors import HarvestRefused
 from tests.git.boxes import Box, take
 from tests.git.worlds import World
-from tools.setup.commands import as_root, environment
+from tests.support.machine import as_root
+from tools.setup.commands import environment
 
 pytestmark = pytest.mark.netns
 CONTENT = os.urandom(2 << 20)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pytest
 
 from plandock.engines.command_line import CommandLineEngine
 from tests.support.repository import write_git_config
-
-if TYPE_CHECKING:
-    import pytest
+from tools.setup import commands
 
 CLONE = Path(__file__).resolve().parents[2]
 ENGINES = ("docker", "podman")
@@ -46,6 +46,18 @@ def load_setup() -> None:
     for line in lines:
         name, _, value = line.partition("=")
         os.environ.setdefault(name, value)
+
+
+def start_children_interruptible() -> None:
+    """Let signals that this process was told to ignore end those that it starts.
+
+    A shell has what it starts in the background ignore SIGINT, nohup SIGHUP; every child inherits
+    that, and a Ctrl-C of a test would do nothing.  A handler is not inherited.  This one does
+    nothing, so that the tests themselves go on as they were told to.
+    """
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 def to_drop(names: Iterable[str]) -> list[str]:
@@ -105,6 +117,17 @@ def pairs() -> list[tuple[str, str]]:
     if len(engines) == 1:
         return [(engines[0], version) for version in CLI_VERSIONS]
     return [(engine, PAIRS[engine]) for engine in engines]
+
+
+def as_root() -> list[str]:
+    """What to put in front of a command that needs root: nothing, or sudo.
+
+    Without either the test fails, in one line with the next step.
+    """
+    try:
+        return commands.as_root()
+    except commands.SetupError as error:
+        pytest.fail(f"this test needs root. Next step: {error.hint}", pytrace=False)
 
 
 def container_words(engine: str, verb: str, *words: str) -> list[str]:

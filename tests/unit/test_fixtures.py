@@ -9,6 +9,7 @@ import pytest
 
 from tests.support import machine
 from tests.support.machine import CLONE
+from tools.setup import commands
 
 
 def test_home_is_a_throwaway(home, tmp_path_factory):
@@ -45,6 +46,19 @@ def test_repositories_have_an_identity(repo):
     assert repo.git("log", "--format=%an %s") == "Ada Lovelace Second\nAda Lovelace First"
 
 
+def test_need_of_root_fails_with_the_next_step_when_there_is_no_sudo(monkeypatch, tmp_path):
+    """One line, and no skip that nobody reads."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(commands, "SYSTEM_FOLDERS", ())
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(pytest.fail.Exception) as failed:
+        machine.as_root()
+    assert str(failed.value) == (
+        "this test needs root. Next step: run as root, or as a user with sudo"
+    )
+    assert not failed.value.pytrace
+
+
 INNER = """
 import pytest
 
@@ -74,3 +88,20 @@ def test_a_skip_of_something_real_fails_in_ci(tmp_path, marker, ci, workers, cod
     )
     assert done.returncode == code, done.stdout + done.stderr
     assert closing in done.stdout.splitlines()[-1]
+
+
+def test_children_are_interruptible_when_the_suite_is_started_in_the_background(tmp_path):
+    """A shell's `&` and nohup have SIGINT and SIGHUP ignored, which is inherited; the process that
+    runs the tests goes on ignoring them, a child of its ends by them."""
+    code = (
+        "import os, signal, subprocess\n"
+        "from tests.support import machine\n"
+        "machine.start_children_interruptible()\n"
+        "for name in ('INT', 'HUP'):\n"
+        "    os.kill(os.getpid(), getattr(signal, f'SIG{name}'))\n"
+        "    child = ['sh', '-c', f'kill -{name} $$; echo survived']\n"
+        "    print(subprocess.run(child, stdout=subprocess.PIPE).returncode)\n"
+    )
+    argv = ["sh", "-c", 'trap "" INT HUP; exec "$@"', "sh", sys.executable, "-c", code]
+    done = subprocess.run(argv, cwd=CLONE, capture_output=True, text=True, check=False)
+    assert done.stdout == "-2\n-1\n", done.stderr
