@@ -15,6 +15,7 @@ import pytest
 
 from plandock import proc
 from tests.support import machine
+from tests.support.journal import note
 from tests.support.laptop import Laptop
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.e2e]
@@ -56,6 +57,7 @@ def cli() -> Path:
 def network() -> Iterator[str]:
     """A network of this test's own that leads nowhere."""
     name = f"plandock-test-{secrets.token_hex(4)}"
+    note("name", name)
     proc.run(["docker", "network", "create", "--internal", name])
     yield name
     proc.run(["docker", "network", "rm", name], check=False)

@@ -9,12 +9,14 @@ import pytest
 
 from plandock.engines import detect
 from tests.engine.yard import Yard
+from tests.support.journal import note
 
 
 @pytest.fixture
 def yard(engine: str, base_image: str) -> Iterator[Yard]:
     """An engine by its name, with everything that a test made in it removed at the end."""
     made = Yard(detect.choose(engine), base_image, secrets.token_hex(4))
+    note("name", made.mark)
     yield made
     for container in made.engine.containers(made.label):
         made.engine.remove(container.name)

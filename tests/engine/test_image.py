@@ -15,6 +15,7 @@ from plandock.claude import package
 from plandock.engines import detect
 from plandock.engines.protocol import ContainerSpec, ContextFile, Engine
 from plandock.errors import EngineError, SettingsError
+from tests.support.journal import note
 
 VERSION = "2.1.197"
 USER_BASE = "plandock-test-base:user"
@@ -41,6 +42,7 @@ def here(engine: str, home: Path) -> Iterator[Engine]:
 def small_cli(tmp_path: Path, version: str = "", says: str = "") -> str:
     """Put a program that only says a version into the cache; that version, by default a new one."""
     version = version or f"0.{secrets.randbelow(10**6)}.{secrets.randbelow(10**6)}"
+    note("name", version)
     program = tmp_path / f"claude-{version}"
     program.write_text(f"#!/bin/sh\necho '{says or version} (Claude Code)'\n")
     for architecture in package.ARCHITECTURES:

@@ -35,9 +35,9 @@ from plandock.settings.keys import Settings
 from plandock.workspace.stage import Wish
 from plandock.workspace.stage import stage as stage_workspace
 from tests.security.recorder import ZONE
-from tests.support.machine import CLONE
+from tests.support.journal import note
+from tests.support.machine import CLONE, as_root
 from tests.support.repository import make_repository
-from tools.setup.commands import as_root
 
 ALLOWED = tuple(x for x in (*ZONE, "rebind.example") if x != launch.API_HOST)
 """What this user's settings let the box reach: every name of the recorder's zone, the hostile
@@ -67,6 +67,8 @@ class Arena:
         self.engine = chosen
         self.mark = secrets.token_hex(4)
         self.label = f"plandock.test={self.mark}"
+        note("name", self.mark)
+        note("name", f"a{self.mark}")
         self.folder = folder
         self.record = folder / "arrived.jsonl"
         self.control = folder / "control.sock"

@@ -21,7 +21,8 @@ from tests.security.arena import plandock_image
 from tests.security.payloads import Payload
 from tests.security.privilege_programs import GAINED, PLANT_KEY
 from tests.support.boxes import Box
-from tools.setup.commands import as_root
+from tests.support.journal import note
+from tests.support.machine import as_root
 
 RUNNER = """
 import json, subprocess, sys
@@ -73,8 +74,9 @@ class Cell:
         self.marker = folder / "marker"
         self.marker.write_text(f"{GAINED}\n")
         self.box = Box(chosen, self.image, Settings())
+        note("name", mark := secrets.token_hex(4))
         self.opened = ContainerSpec(
-            f"plandock-test-{secrets.token_hex(4)}-open",
+            f"plandock-test-{mark}-open",
             self.image,
             ("sleep", "infinity"),
             user="0:0",

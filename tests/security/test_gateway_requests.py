@@ -26,6 +26,7 @@ import pytest
 
 from tests.security import outside_world as world
 from tests.support.gateway import Gateway
+from tests.support.journal import note
 
 pytestmark = pytest.mark.netns
 
@@ -86,7 +87,8 @@ def space() -> Iterator[Space]:
     if sys.platform != "linux" or shutil.which("ip") is None or os.geteuid() != 0:
         pytest.skip("network namespaces need Linux, iproute2 and root")
     name = f"plandock-{uuid.uuid4().hex[:8]}"
-    configuration = Path("/etc/netns") / name
+    note("name", name)
+    note("folder", configuration := Path("/etc/netns") / name)
     enter = ["ip", "netns", "exec", name]
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gw")))

@@ -12,6 +12,7 @@ from plandock.box.expectations import expectations_of
 from plandock.engines.protocol import ContainerSpec, Engine
 from plandock.runs.model import Run, new_run_id
 from plandock.settings.keys import Settings
+from tests.support.journal import note
 
 WORK = "/home/user/my project"
 PROBE = (
@@ -32,6 +33,8 @@ class Box:
         self.run = Run(id=new_run_id(), repo=WORK, cwd=WORK, image=self.image)
         # A mirror of its own, and not that of somebody's repository.
         self.run.repo = f"{WORK}/{self.run.id}"
+        note("name", self.run.id)
+        note("repository", self.run.repo)
         self.spec = launch.box_spec(self.run, self.image, self.settings)
         self.name = self.spec.name
 

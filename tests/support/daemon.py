@@ -20,7 +20,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.setup.commands import as_root, environment
+from tests.support.journal import note
+from tests.support.machine import as_root
+from tools.setup.commands import environment
 
 _STARTS_WITHIN_S = 120.0
 _ENDS_WITHIN_S = 120.0
@@ -38,6 +40,9 @@ class Daemon:
         self.data = self.folder / "data"
         self.host = f"unix://{self.folder}/docker.sock"
         self.bridge = f"pd{self.mark}"
+        note("folder", self.folder)
+        note("name", self.bridge)
+        note("name", self.mark)
         self._child: subprocess.Popen[bytes] | None = None
 
     def make(self) -> None:

@@ -23,6 +23,7 @@ from typing import Any
 
 from plandock.runs.model import Run
 from plandock.runs.store import Store
+from tests.support.journal import note
 from tests.support.machine import CLONE
 from tests.support.repository import Repository
 
@@ -177,6 +178,7 @@ def finish(process: subprocess.Popen[bytes]) -> Answer:
 def fake_docker_socket() -> Iterator[Path]:
     """A socket that answers a ping as docker does, for the time of the context."""
     folder = Path(tempfile.mkdtemp(prefix="plandock-"))  # a socket's path is at most 107 bytes
+    note("folder", folder)
     path = folder / "s"
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(str(path))

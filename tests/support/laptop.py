@@ -19,6 +19,7 @@ from typing import Any
 from plandock.runs.store import Store
 from plandock.standin import Request, StandIn
 from tests.support import evidence, product
+from tests.support.journal import note
 from tests.support.machine import CLONE
 from tests.support.repository import Repository, make_repository, write_git_config
 from tests.support.tmux import Tmux
@@ -43,6 +44,7 @@ class Laptop:
         env: Mapping[str, str] | None = None,
     ) -> None:
         self.home = root / "home"
+        note("home", self.home)
         self.home.mkdir(parents=True, exist_ok=True)
         write_git_config(self.home)
         self.cli, self.engine, self.standin = cli, engine, standin
@@ -51,6 +53,7 @@ class Laptop:
         self.config.mkdir(exist_ok=True)
         self.log_in()
         self.trust()
+        note("name", login := secrets.token_hex(6))
         self.env = {
             "HOME": str(self.home),
             "PATH": f"{Path(product.python()).parent}:{os.environ['PATH']}",
@@ -59,7 +62,7 @@ class Laptop:
             "ANTHROPIC_BASE_URL": standin.url,
             "PLANDOCK_UPSTREAM": standin.url,
             "PLANDOCK_CLAUDE": str(cli),
-            "PLANDOCK_LOGIN_VOLUME": f"plandock-login-{secrets.token_hex(6)}",
+            "PLANDOCK_LOGIN_VOLUME": f"plandock-login-{login}",
             "PLANDOCK_ENGINE": engine,
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
             "DISABLE_AUTOUPDATER": "1",

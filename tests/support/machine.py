@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from plandock.engines.command_line import CommandLineEngine
+from tests.support.journal import note
 from tests.support.repository import write_git_config
 from tools.setup import commands
 
@@ -72,6 +73,7 @@ def to_drop(names: Iterable[str]) -> list[str]:
 
 def move_in(home: Path, patch: pytest.MonkeyPatch) -> None:
     """A throwaway HOME; nothing in the environment names a model, a key, a login or a repo."""
+    note("home", home)
     for name in to_drop(os.environ):
         patch.delenv(name)
     patch.setenv("HOME", str(home))

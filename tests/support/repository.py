@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.journal import note
+
 NAME, EMAIL = "Ada Lovelace", "ada@example.invalid"
 
 SAMPLE_FILES: Mapping[str, str] = {
@@ -68,6 +70,7 @@ class Repository:
 
 def make_repository(root: Path, files: Mapping[str, str | bytes] = SAMPLE_FILES) -> Repository:
     """A new repository at `root` whose first commit holds `files`; empty means no commit."""
+    note("repository", root)
     root.mkdir(parents=True)
     made = Repository(root)
     made.git("init", "--quiet")

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.support import evidence
+from tests.support.journal import note
 
 
 class Tmux:
@@ -20,6 +21,7 @@ class Tmux:
     def __init__(self, width: int = 200, height: int = 50) -> None:
         # Not below tmp_path: the path of a Unix socket may have 107 bytes at most.
         self._folder = tempfile.TemporaryDirectory(prefix="plandock-tmux-")
+        note("folder", self._folder.name)
         self._socket = str(Path(self._folder.name, "socket"))
         self._ended = Path(self._folder.name, "exit-code")
         self._size = ("-x", str(width), "-y", str(height))
