@@ -14,8 +14,9 @@ import pytest
 from plandock.box.image import ensure_image
 from plandock.engines import detect
 from plandock.settings.keys import Settings
-from tests.support import evidence, machine, product
+from tests.support import evidence, leftovers, machine, product
 from tests.support.boxes import Box
+from tests.support.journal import note
 from tests.support.repository import Repository, make_repository
 from tests.support.tmux import Tmux
 from tools import schedule
@@ -23,6 +24,7 @@ from tools import schedule
 machine.load_setup()
 # Before there are workers, so that all of them test the same.
 product.choose()
+machine.start_children_interruptible()
 
 # A slow machine is no failure of a property; `make fuzz` looks further.
 _SLOW = [hypothesis.HealthCheck.too_slow]
@@ -44,8 +46,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Deal tests out to workers, the longest first."""
+    """Deal tests out to workers, the longest first; say at the end what they have left behind."""
     config.pluginmanager.register(schedule.Schedule(config), "plandock-schedule")
+    leftovers.watch(config)
 
 
 def pytest_report_header() -> str:
@@ -117,6 +120,7 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 @pytest.fixture(scope="session", autouse=True)
 def home_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A throwaway HOME, too, for what a file makes for all its tests, before any has its own."""
+    note("base", tmp_path_factory.getbasetemp())
     with pytest.MonkeyPatch.context() as patch:
         machine.move_in(tmp_path_factory.mktemp("home"), patch)
         yield
