@@ -4,6 +4,9 @@ The daemon with all that it starts lives in process and mount namespaces of its 
 end, so does everything in them at once, as at a reboot, and nothing of it is left on the machine.
 Network and cgroups are the machine's, so that a gateway reaches the stand-in's loopback; the
 bridge is the test's own (`--bridge=none` would take that of the machine's daemon away).
+
+A guard, a process of its own session that no key of the terminal reaches, removes all of it as soon
+as whoever made the daemon closes it, or is gone, however it ended.
 """
 
 from __future__ import annotations
@@ -19,15 +22,36 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 from tests.support.journal import note
 from tests.support.machine import as_root
 from tools.setup.commands import environment
 
-_STARTS_WITHIN_S = 120.0
-_ENDS_WITHIN_S = 120.0
+_PATIENCE_S = 600.0
 # Images are unpacked beside their archive; a file of this size takes up only what is used.
 _DISK_BYTES = 4 << 30
+# Its standard input names what is to go, and ends with whoever holds the other end.  The first
+# process of the daemon's namespace takes all others in it along.
+_GUARD = r"""
+trap "" INT TERM HUP
+read -r folder && read -r bridge && read -r group || exit 1
+cat >/dev/null
+tries=0
+while [ $tries -lt 600 ]; do
+    for place in /proc/[0-9]*; do
+        ! grep -qsF "$folder" "$place/cmdline" || kill -KILL "${place#/proc/}" 2>/dev/null
+    done
+    ! mountpoint -q "$folder/data" || umount "$folder/data" 2>/dev/null
+    ! ip link show "$bridge" >/dev/null 2>&1 || ip link delete "$bridge"
+    find /sys/fs/cgroup -depth -type d -path "*/$group*" -exec rmdir {} + 2>/dev/null
+    mountpoint -q "$folder/data" || rm -rf "$folder"
+    [ -e "$folder" ] || find /sys/fs/cgroup -path "*/$group" | grep -q . || exit 0
+    tries=$((tries + 1))
+    sleep 0.2
+done
+exit 1
+"""
 
 
 class Daemon:
@@ -44,6 +68,15 @@ class Daemon:
         note("name", self.bridge)
         note("name", self.mark)
         self._child: subprocess.Popen[bytes] | None = None
+        self._guard = subprocess.Popen(
+            [*as_root(), "sh", "-c", _GUARD],
+            stdin=subprocess.PIPE,
+            env=environment(),
+            start_new_session=True,
+        )
+        assert self._guard.stdin is not None
+        self._guard.stdin.write(f"{self.folder}\n{self.bridge}\n{self._group}\n".encode())
+        self._guard.stdin.flush()
 
     def make(self) -> None:
         """The disk and the bridge, before the first start."""
@@ -52,12 +85,14 @@ class Daemon:
         disk = self.folder / "disk"
         with disk.open("wb") as file:
             file.truncate(_DISK_BYTES)
-        _call("mkfs.ext4", "-q", "-m", "0", str(disk))
+        # No kill takes the file system itself away: a journal would only take time.
+        _call("mkfs.ext4", "-q", "-m", "0", "-O", "^has_journal", str(disk))
         self.data.mkdir()
-        _call("mount", "-o", "loop", str(disk), str(self.data))
+        _call("mount", "-o", "loop,noatime", str(disk), str(self.data))
         (self.folder / "daemon.json").write_text("{}")
         _call("ip", "link", "add", self.bridge, "type", "bridge")
         # Of the block for measurements between networks (RFC 2544), which no real one bears.
+        # Two of these daemons may well meet on one: no packet takes either way.
         third = random.randrange(1, 255)
         _call("ip", "address", "add", f"198.18.{third}.1/24", "dev", self.bridge)
         _call("ip", "link", "set", self.bridge, "up")
@@ -69,7 +104,7 @@ class Daemon:
             *("--exec-root=/run/docker", "--pidfile=/run/docker.pid"),
             *(f"--host={self.host}", f"--group={os.getgid()}", f"--bridge={self.bridge}"),
             *("--iptables=false", "--ip6tables=false", "--ip-masq=false", "--ip-forward=false"),
-            *("--exec-opt=native.cgroupdriver=cgroupfs", f"--cgroup-parent={self._cgroup}"),
+            *("--exec-opt=native.cgroupdriver=cgroupfs", f"--cgroup-parent=/{self._group}"),
         ]
         # Something has to take the dead in: dockerd, as the first process, would not.
         init = ["docker-init", "--"] if _which("docker-init") else []
@@ -79,9 +114,15 @@ class Daemon:
         outer += ["--fork", "--kill-child", "--mount-proc", "sh", "-ec", inner]
         with (self.folder / "log").open("ab") as log:
             self._child = subprocess.Popen(
-                outer, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment()
+                outer,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment(),
+                # dockerd heeds an interrupt from the terminal, even where its maker does not.
+                start_new_session=True,
             )
-        end = time.monotonic() + _STARTS_WITHIN_S
+        end = time.monotonic() + _PATIENCE_S
         while not self.answers():
             assert self._child.poll() is None, self.log()
             assert time.monotonic() < end, self.log()
@@ -98,15 +139,11 @@ class Daemon:
 
     def close(self) -> None:
         """End it, and remove everything that was made for it."""
-        if self._child is not None and self._child.poll() is None:
-            self.reboot()
-        _call("umount", str(self.data), check=False)
-        _call("ip", "link", "delete", self.bridge, check=False)
-        for root in (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").iterdir()):
-            for folder in sorted((root / self._cgroup[1:]).rglob("*/"), reverse=True):
-                _call("rmdir", str(folder), check=False)
-            _call("rmdir", str(root / self._cgroup[1:]), check=False)
-        _call("rm", "-rf", str(self.folder), check=False)
+        assert self._guard.stdin is not None
+        self._guard.stdin.close()
+        if self._child is not None:
+            self._child.wait(_PATIENCE_S)
+        assert self._guard.wait(_PATIENCE_S) == 0, f"something of {self.folder} is left"
 
     def answers(self) -> bool:
         """Whether it can be asked."""
@@ -115,11 +152,10 @@ class Daemon:
 
     def take_images(self, *names: str) -> None:
         """Copy images from the machine's own daemon."""
-        with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
-            archive = f"{scratch}/images.tar"
-            subprocess.run(["docker", "save", "-o", archive, *names], check=True, timeout=600)
-            loaded = self._docker(["docker", "load", "-q", "-i", archive])
-            assert loaded.returncode == 0, loaded.stderr
+        argv = ["docker", "save", *names]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE) as saving:
+            loaded = self._docker(["docker", "load", "-q"], stdin=saving.stdout)
+        assert (saving.returncode, loaded.returncode) == (0, 0), loaded.stderr
 
     def free_bytes(self) -> int:
         """What is left of its disk."""
@@ -144,13 +180,21 @@ class Daemon:
         return (self.folder / "log").read_text(errors="replace")[-3000:]
 
     @property
-    def _cgroup(self) -> str:
-        return f"/plandock-test-{self.mark}"
+    def _group(self) -> str:
+        return f"plandock-test-{self.mark}"
 
-    def _docker(self, argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    def _docker(
+        self, argv: Sequence[str], stdin: IO[bytes] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         env = {**os.environ, "DOCKER_HOST": self.host}
         return subprocess.run(
-            argv, env=env, capture_output=True, text=True, timeout=600, check=False
+            argv,
+            env=env,
+            stdin=stdin,
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE_S,
+            check=False,
         )
 
     def _first_process(self) -> int:
@@ -172,7 +216,7 @@ class Daemon:
         else:
             # kill(1) is no program of its own everywhere.
             _call("sh", "-c", f"kill -{int(sign)} {pid}")
-        self._child.wait(_ENDS_WITHIN_S)
+        self._child.wait(_PATIENCE_S)
         self._child = None
 
 
