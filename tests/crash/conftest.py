@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from plandock.engines.command_line import CommandLineEngine
+from plandock.engines.dialect import EngineName
 from plandock.standin import StandIn
-from tests.crash.crashing import script
+from tests.crash.crashing import script, timeline_of
 from tests.security.arena import plandock_image
 from tests.support import machine
 from tests.support.daemon import Daemon
@@ -57,6 +59,28 @@ def dice() -> random.Random:
     seed = int(os.environ.get("CRASH_SEED") or random.SystemRandom().randrange(1 << 32))
     print(f"CRASH_SEED={seed}")
     return random.Random(seed)
+
+
+@pytest.fixture(scope="session")
+def timeline_of_engine(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[EngineName], Mapping[str, float]]:
+    """The timeline of a run that nobody disturbs, by engine: one run of each for all tests."""
+
+    @cache
+    def timeline(engine: EngineName) -> Mapping[str, float]:
+        base = os.environ.get("PLANDOCK_TEST_BASE_IMAGE", "debian:bookworm-slim")
+        plandock_image(CommandLineEngine(engine), base)  # its making is no part of a run
+        cli = Path(os.environ[machine.CLI_VERSIONS["newest"]])
+        with StandIn(script()) as standin:
+            root = tmp_path_factory.mktemp("timeline")
+            laptop = Laptop(root, cli=cli, engine=engine, standin=standin)
+            try:
+                return timeline_of(laptop)
+            finally:
+                laptop.clean_up()
+
+    return timeline
 
 
 @pytest.fixture(scope="session")

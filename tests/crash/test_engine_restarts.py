@@ -7,144 +7,149 @@ that a run records.
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
-from plandock.runs import alive
 from plandock.runs.model import Run, State
+from plandock.runs.store import Store
+from plandock.standin import StandIn
 from tests.crash import crashing
-from tests.crash.crashing import FINAL, Moment, assert_nothing_lost
+from tests.crash.disturbing import POINTS, Disturber, at_each
 from tests.support.daemon import Daemon
 from tests.support.laptop import Laptop
 
-pytestmark = [pytest.mark.timeout(1800), pytest.mark.e2e, pytest.mark.netns]
+pytestmark = [
+    pytest.mark.timeout(3600),
+    pytest.mark.e2e,
+    pytest.mark.netns,
+    pytest.mark.exclusive("private-daemon"),
+]
 
-EVERY_STEP = "CRASH_POINTS" in os.environ
-PATIENCE_S = 600.0
 
+class Restarts(Disturber):
+    """Takes the engine away (``fall``) and starts it again once the run says that it waits; with
+    ``after`` the user sees to that it goes on."""
 
-class Restarts:
-    """Follows a run to its end, and takes the engine away from it at each of some moments."""
+    def __init__(
+        self,
+        laptop: Laptop,
+        daemon: Daemon,
+        fall: Callable[[Run], object],
+        delays_s: Mapping[str, float],
+        after: Callable[[], object] | None = None,
+    ) -> None:
+        super().__init__(laptop, delays_s)
+        self.daemon, self.fall, self.after = daemon, fall, after
+        self.shown = ""
 
-    def __init__(self, laptop: Laptop, daemon: Daemon, moments: Sequence[Moment]) -> None:
-        self.laptop, self.daemon = laptop, daemon
-        self.pending = {m.label: m for m in moments}
-        self.met: list[str] = []
-        self.run_id = crashing.hand_off(laptop)
+    def disturb(self, store: Store, name: str) -> bool:
+        """The engine falls, and comes back; false where the run was at its end already."""
+        if store.get(self.run_id).state.final:
+            return False
+        self.fall(store.get(self.run_id))
+        met = not store.get(self.run_id).state.final if self.after else self._waits(store)
+        self.daemon.start()
+        if self.after:
+            self.after()
+        return met
 
-    def to_the_end(self, fall: Callable[[Run], None], *, by_itself: bool = True) -> None:
-        """The run's course; at each moment ``fall``, and the daemon starts again afterwards."""
-        end = time.monotonic() + PATIENCE_S
-        seen = 0
-        with crashing.store_of(self.laptop) as store:
-            while True:
-                run, events = store.get(self.run_id), store.events(self.run_id)
-                for event in events[seen:]:
-                    moment = self.pending.pop(crashing.label(event), None)
-                    if moment is None or run.state.final:
-                        continue
-                    time.sleep(moment.after_s)
-                    if (run := store.get(self.run_id)).state.final:
-                        continue  # the last steps take moments only
-                    fall(run)
-                    self.met.append(f"{moment.label} +{moment.after_s:.1f} s ({run.state})")
-                    if by_itself:
-                        self._is_waiting()
-                    self.daemon.start()
-                    if not by_itself:
-                        self.laptop.plandock("recover")
-                    end = time.monotonic() + PATIENCE_S
-                seen = len(events)
-                if run.state in FINAL and not crashing.supervisor_of(run):
-                    return
-                assert time.monotonic() < end, (
-                    run,
-                    self.met,
-                    crashing.log_of(self.run_id, self.laptop),
-                )
-                time.sleep(crashing.POLL_S)
-
-    def _is_waiting(self) -> None:
-        """While the engine is away, the run says that it waits for it (if it has not ended)."""
-        end = time.monotonic() + PATIENCE_S
-        while True:
-            run = self.laptop.json("show", self.run_id)
-            if run["state"] in FINAL:
-                return
-            if run["state"] == State.WAITING:
-                assert run["reason"] == "engine", run
-                assert "docker" in run["message"]
-                assert "waiting (engine)" in self.laptop.plandock("ps").stdout
-                return
+    def _waits(self, store: Store) -> bool:
+        """Wait until the run waits for its engine; false where it came to its end instead."""
+        end = time.monotonic() + crashing.PATIENCE_S
+        while (run := store.get(self.run_id)).state is not State.WAITING:
+            if run.state.final and not crashing.supervisor_of(run):
+                return False
             assert time.monotonic() < end, (run, crashing.log_of(self.run_id, self.laptop))
-            time.sleep(0.1)
+            time.sleep(10 * crashing.POLL_S)
+        assert run.reason == "engine", run
+        assert "docker" in run.message
+        if not self.shown:
+            self.shown = self.laptop.plandock("ps").stdout
+            assert "waiting (engine)" in self.shown
+        return True
 
 
-def moments_of(laptop: Laptop, dice: random.Random, *some: str) -> list[Moment]:
-    """Those labels at a random point soon after; in `make crash`, every one there is."""
-    if not EVERY_STEP:
+@pytest.fixture
+def standin() -> Iterator[StandIn]:
+    """The agent whose box is killed: it looks what it has done before it commits."""
+    with StandIn(crashing.script(looks=True)) as server:
+        yield server
+        assert server.errors == []
+
+
+@pytest.fixture
+def moments(
+    dice: random.Random, timeline_of_engine: Callable[[str], Mapping[str, float]]
+) -> Callable[..., dict[str, float]]:
+    """A factory: these steps at a random point soon after; in `make crash`, every one there is."""
+
+    def draw(*some: str) -> dict[str, float]:
         # The last steps are the shortest.
-        return [Moment(n, dice.uniform(0.0, 0.1 if n == some[-1] else 0.6)) for n in some]
-    run = crashing.hand_off(laptop)
-    laptop.plandock("wait", run)
-    course = crashing.course_of(laptop, run)
-    return [Moment(name, dice.uniform(0.0, 0.8 * length)) for name, length in course]
+        lengths = {name: 0.1 if name == some[-1] else 0.75 for name in some}
+        if POINTS:
+            lengths = dict(timeline_of_engine("docker"))
+        return {name: dice.uniform(0.0, 0.8 * length) for name, length in lengths.items()}
+
+    return draw
 
 
 def test_a_run_goes_on_by_itself_after_each_stop_of_the_engine(
-    make_laptop: Callable[..., Laptop], daemon: Daemon, cli: Path, dice: random.Random
+    make_laptop: Callable[..., Laptop],
+    daemon: Daemon,
+    cli: Path,
+    moments: Callable[..., dict[str, float]],
 ) -> None:
     """SIGTERM to the daemon while staging, running and harvesting: waiting, then on, whole."""
-    laptop = make_laptop(cli)
-    moments = moments_of(laptop, dice, "step workspace", "step working", "step bundle")
-    refs = laptop.refs()
-    restarts = Restarts(laptop, daemon, moments)
-    restarts.to_the_end(lambda run: daemon.stop())
-    print(f"stopped and started at {restarts.met}")
-    assert len(restarts.met) >= 3, crashing.log_of(restarts.run_id, laptop)
-    assert_nothing_lost(laptop, restarts.run_id, refs)
+    laptop, steps = make_laptop(cli), ("step workspace", "step working", "step bundle")
+    met = at_each(
+        lambda delays_s: Restarts(laptop, daemon, lambda run: daemon.stop(), delays_s or {}),
+        moments(*steps),
+        sure=lambda name: name in steps,
+    )
+    print(f"stopped and started at {met}")
 
 
 def test_a_run_goes_on_by_itself_after_everything_of_the_engine_was_killed(
-    make_laptop: Callable[..., Laptop], daemon: Daemon, cli: Path, dice: random.Random
+    make_laptop: Callable[..., Laptop],
+    daemon: Daemon,
+    cli: Path,
+    moments: Callable[..., dict[str, float]],
 ) -> None:
     """SIGKILL to daemon, containerd, shims and containers at one moment, at three others."""
-    laptop = make_laptop(cli)
-    moments = moments_of(laptop, dice, "step box", "step working", "step conversation")
-    refs = laptop.refs()
-    restarts = Restarts(laptop, daemon, moments)
-    restarts.to_the_end(lambda run: daemon.reboot())
-    print(f"killed and started at {restarts.met}")
-    assert len(restarts.met) >= 3, crashing.log_of(restarts.run_id, laptop)
-    assert_nothing_lost(laptop, restarts.run_id, refs)
+    laptop, steps = make_laptop(cli), ("step box", "step working", "step conversation")
+    met = at_each(
+        lambda delays_s: Restarts(laptop, daemon, lambda run: daemon.reboot(), delays_s or {}),
+        moments(*steps),
+        sure=lambda name: name in steps,
+    )
+    print(f"killed and started at {met}")
 
 
 def test_after_a_reboot_of_the_machine_recover_goes_on(
-    make_laptop: Callable[..., Laptop], daemon: Daemon, cli: Path, dice: random.Random
+    make_laptop: Callable[..., Laptop],
+    daemon: Daemon,
+    cli: Path,
+    moments: Callable[..., dict[str, float]],
 ) -> None:
     """Supervisor and engine killed at one moment; with the engine back, `recover` is enough."""
-    laptop = make_laptop(cli)
-    moments = moments_of(laptop, dice, "step working", "step bundle")
-    refs = laptop.refs()
-    restarts = Restarts(laptop, daemon, moments)
+    laptop, steps = make_laptop(cli), ("step working", "step bundle")
 
     def fall(run: Run) -> None:
-        if pid := crashing.supervisor_of(run):
-            os.kill(pid, signal.SIGKILL)
+        crashing.kill_supervisor(run)
         daemon.reboot()
-        while alive.is_same(pid, run.supervisor_started):
-            time.sleep(crashing.POLL_S)
 
-    restarts.to_the_end(fall, by_itself=False)
-    print(f"rebooted at {restarts.met}")
-    assert len(restarts.met) >= 2, crashing.log_of(restarts.run_id, laptop)
-    assert_nothing_lost(laptop, restarts.run_id, refs)
+    met = at_each(
+        lambda delays_s: Restarts(
+            laptop, daemon, fall, delays_s or {}, after=lambda: laptop.plandock("recover")
+        ),
+        moments(*steps),
+        sure=lambda name: name in steps,
+    )
+    print(f"rebooted at {met}")
 
 
 def test_a_hand_off_without_an_engine_is_refused_in_a_line_and_leaves_nothing(
