@@ -6,10 +6,13 @@ small tmpfs with the user's whole home.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import signal
+import shlex
+import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,66 +20,124 @@ from typing import Any
 
 import pytest
 
-from plandock.standin import Script, StandIn, ToolCall, bash, commit, execution_scene, write_file
+from plandock.runs.model import Run, State
+from plandock.standin import Script, StandIn, ToolCall, bash, execution_scene, write_file
 from tests.crash import crashing
-from tests.crash.crashing import FILES, FINAL, SUBJECTS, assert_nothing_lost
+from tests.crash.crashing import FILES, FINAL, PATIENCE_S, SUBJECTS, assert_nothing_lost, once
 from tests.support.daemon import Daemon
+from tests.support.heldrun import GO
 from tests.support.laptop import Laptop
 from tests.support.machine import as_root
 from tools.setup.commands import environment
 
-pytestmark = [pytest.mark.timeout(1800), pytest.mark.e2e, pytest.mark.netns]
+pytestmark = [pytest.mark.timeout(3600), pytest.mark.e2e, pytest.mark.netns]
 
-PATIENCE_S = 600.0
+WAITS = "still waits (disk)"
+LOOKS = 3
+"""How often a supervisor has to have met a full disk before it is made out what it does."""
 
 
 def work(*between: Any) -> Script:
     """A commit, then what fills a disk and takes its time, then the rest of `crashing.script`."""
     one, *others = zip(("one.txt", "two.txt", "three.txt"), SUBJECTS, strict=True)
-    steps: list[Any] = [write_file(one[0], FILES[one[0]]), commit(one[1]), *between]
+    # On a full disk the conversation is cut off as well: what was done may be asked for again.
+    steps: list[Any] = [write_file(one[0], FILES[one[0]]), bash(once(one[1])), *between]
     for name, subject in others:
-        steps += [write_file(name, FILES[name]), commit(subject)]
+        steps += [write_file(name, FILES[name]), bash(once(subject))]
     steps += [write_file(n, FILES[n]) for n in ("left.txt", "src/left.txt")]
     return Script(scenes=(execution_scene(steps),))
 
 
-def until(laptop: Laptop, what: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """The newest run as `show` has it, as soon as it is so."""
+def slow(command: str) -> ToolCall:
+    """A command that may take longer than the CLI's own two minutes on a busy machine."""
+    return ToolCall("Bash", {"command": command, "description": "Wait", "timeout": 600_000})
+
+
+def until(condition: Callable[[], Any], laptop: Laptop, run_id: str) -> None:
+    """Wait until it is so."""
     end = time.monotonic() + PATIENCE_S
-    while not what(run := laptop.json("show", "last")):
-        assert time.monotonic() < end, run
-        time.sleep(0.2)
-    return dict(run)
+    while not condition():
+        assert time.monotonic() < end, crashing.log_of(run_id, laptop)
+        time.sleep(0.05)
 
 
+def until_it_waits(laptop: Laptop, run_id: str) -> Run:
+    """The run as soon as it waits for room, as the store has it."""
+    with crashing.store_of(laptop) as store:
+
+        def waits() -> bool:
+            run = store.get(run_id)
+            assert run.state not in FINAL, (run, crashing.log_of(run_id, laptop))
+            return (run.state, run.reason) == (State.WAITING, "disk")
+
+        until(waits, laptop, run_id)
+        return store.get(run_id)
+
+
+def until_said(laptop: Laptop, run_id: str, *words: str) -> None:
+    """Wait until the supervisor has said one of these as often as it takes, from now on."""
+    log = crashing.run_folder(laptop, run_id) / "supervisor.log"
+
+    def said() -> int:
+        lines = log.read_text(errors="replace").splitlines()
+        return sum(any(x in line for x in words) for line in lines)
+
+    before = said()
+    until(lambda: said() >= before + LOOKS, laptop, run_id)
+
+
+@pytest.fixture
+def harvest_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A file, for the laptops of this test: as long as it is there, no harvest begins."""
+    gate, tools = tmp_path / "gate", tmp_path / "tools"
+    gate.touch()
+    tools.mkdir()
+    client = tools / "docker"
+    # It begins with the removal of what an earlier one has left.
+    wait = f"while [ -e {shlex.quote(str(gate))} ]; do sleep 0.1; done"
+    real = shlex.quote(shutil.which("docker") or "")
+    client.write_text(f'#!/bin/sh\ncase "$*" in rm*-harvest) {wait} ;; esac\nexec {real} "$@"\n')
+    client.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    yield gate
+    gate.unlink(missing_ok=True)
+
+
+@pytest.mark.exclusive("private-daemon")
 def test_a_full_disk_of_the_engine_is_waited_for_while_the_agent_works(
     make_laptop: Callable[..., Laptop], daemon: Daemon, cli: Path, standin: StandIn
 ) -> None:
     """Written full by the agent itself: waiting (disk), no request wasted; with room it goes on."""
     laptop = make_laptop(cli)
     refs = laptop.refs()
-    fill = bash("dd if=/dev/zero of=junk.bin bs=1M count=600; sync")
-    hold = bash("sleep 20")
+    room = "$(df -k --output=avail . | tail -n1)"
+    fill = slow(f"fallocate -l {room}K junk.bin; cat /dev/zero >>junk.bin")
+    # Again in the second box, where there is room.
+    hold = slow(f"while [ {room} -lt {600 << 10} ]; do sleep 0.2; done")
     standin.script = work(fill, hold, bash("rm -f junk.bin"))
     daemon.fill(leave_bytes=400 << 20)
     run = crashing.hand_off(laptop)
-    found = until(laptop, lambda r: r["state"] in ("waiting", *FINAL))
-    assert (found["state"], found["reason"]) == ("waiting", "disk"), crashing.log_of(run, laptop)
-    assert "the engine's disk is full" in found["message"]
+    found = until_it_waits(laptop, run)
+    assert "the engine's disk is full" in found.message
     assert "waiting (disk)" in laptop.plandock("ps").stdout
     shown = laptop.plandock("show", run).stdout
     assert "goes on by itself" in shown
     asked = len(standin.model_requests)
-    time.sleep(10.0)
-    assert until(laptop, lambda r: True)["state"] == "waiting"
+    until_said(laptop, run, WAITS)
+    assert laptop.json("show", run)["state"] == "waiting"
     assert len(standin.model_requests) == asked
     daemon.make_room()
     crashing.until_over(laptop, run)
     assert_nothing_lost(laptop, run, refs)
 
 
+@pytest.mark.exclusive("private-daemon")
 def test_a_full_disk_of_the_engine_is_waited_for_at_the_harvest(
-    make_laptop: Callable[..., Laptop], daemon: Daemon, cli: Path, standin: StandIn
+    make_laptop: Callable[..., Laptop],
+    daemon: Daemon,
+    harvest_gate: Path,
+    cli: Path,
+    standin: StandIn,
 ) -> None:
     """What is not committed yet can only be committed with room: waiting, and then all of it."""
     laptop = make_laptop(cli)
@@ -85,9 +146,9 @@ def test_a_full_disk_of_the_engine_is_waited_for_at_the_harvest(
     run = crashing.hand_off(laptop)
     crashing.until_event(laptop, run, "running to harvesting")
     daemon.fill(leave_bytes=0)
-    found = until(laptop, lambda r: r["state"] in ("waiting", *FINAL))
-    assert (found["state"], found["reason"]) == ("waiting", "disk"), crashing.log_of(run, laptop)
-    assert "disk" in found["message"]
+    harvest_gate.unlink()
+    assert "disk" in until_it_waits(laptop, run).message
+    until_said(laptop, run, WAITS)
     daemon.make_room()
     crashing.until_over(laptop, run)
     assert_nothing_lost(laptop, run, refs)
@@ -100,14 +161,8 @@ def test_scratch_that_is_full_costs_the_agent_its_scratch_alone(
     laptop = make_laptop(cli)
     refs = laptop.refs()
     command = "fallocate -l $(df -k --output=avail %s | tail -n1)K %s/fill; df -k %s >%s.txt"
-    # The CLI's own limit is two minutes, within which a busy machine may not have written it all.
-    fill_tmp, fill_home = (
-        ToolCall("Bash", {"command": words, "description": "Fill it", "timeout": 600_000})
-        for words in (
-            command % ("/tmp", "/tmp", "/tmp", "tmp"),
-            "rm /tmp/fill; " + command % ("$HOME", "$HOME", "$HOME", "home"),
-        )
-    )
+    fill_tmp = slow(command % ("/tmp", "/tmp", "/tmp", "tmp"))
+    fill_home = slow("rm /tmp/fill; " + command % ("$HOME", "$HOME", "$HOME", "home"))
     standin.script = work(fill_tmp, write_file("zero.txt", "0"), fill_home)
     run = crashing.hand_off(laptop)
     crashing.until_over(laptop, run)
@@ -130,20 +185,33 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run([*as_root(), *words], env=environment(), check=True)
 
 
-def fill(disk: Path) -> None:
-    """To the last byte."""
+@contextlib.contextmanager
+def full(disk: Path) -> Iterator[None]:
+    """Full to the last byte, also of what others give back meanwhile."""
+    over, zeros = threading.Event(), bytes(1 << 20)
     with (disk / "filler").open("wb", buffering=0) as file:
+
+        def take() -> None:
+            try:
+                while True:
+                    file.write(zeros)
+            except OSError:
+                pass
+
+        def keep() -> None:
+            while not over.wait(0.002):
+                take()
+
+        take()
+        assert os.statvfs(disk).f_bavail == 0
+        keeper = threading.Thread(target=keep)
+        keeper.start()
         try:
-            while True:
-                file.write(bytes(1 << 20))
-        except OSError:
-            pass
-    assert os.statvfs(disk).f_bavail == 0
-
-
-def make_room(disk: Path) -> None:
-    """All of it again."""
-    (disk / "filler").unlink()
+            yield
+        finally:
+            over.set()
+            keeper.join()
+            (disk / "filler").unlink()
 
 
 def assert_no_half_records(laptop: Laptop) -> None:
@@ -155,43 +223,47 @@ def assert_no_half_records(laptop: Laptop) -> None:
 
 
 def test_a_full_disk_of_the_users_is_waited_for_at_every_stage(
-    small_disk: Path, make_laptop: Callable[..., Laptop], cli: Path, standin: StandIn
+    small_disk: Path,
+    make_laptop: Callable[..., Laptop],
+    harvest_gate: Path,
+    cli: Path,
+    standin: StandIn,
 ) -> None:
     """Home, store and repository: a hand-off is refused in a line, and a run goes on with room."""
     laptop = make_laptop(cli, root=small_disk)
     refs = laptop.refs()
-    standin.script = work(bash("sleep 4"))
+    standin.script = work(slow(f"until [ -e {GO} ]; do sleep 0.2; done"))
     laptop.plandock("ps")
 
-    fill(small_disk)
-    refused = laptop.plandock("run", "--plan", "-", stdin="# Plan\n", check=False)
+    with full(small_disk):
+        refused = laptop.plandock("run", "--plan", "-", stdin="# Plan\n", check=False)
     assert refused.returncode == 1, refused
     assert len(refused.stderr.splitlines()) == 2, refused.stderr
     assert "No space left" in refused.stderr or "is full" in refused.stderr
     assert "next: make room" in refused.stderr
-    make_room(small_disk)
     assert laptop.runs() == []
     assert laptop.repo.git("for-each-ref", "refs/plandock") == ""
 
     run = crashing.hand_off(laptop)
-    for moment in ("step working", "running to harvesting"):
+    box = ["docker", "exec", "--user", "1000:1000", f"plandock-{run}-box", "touch", GO]
+    for moment, let_go in (
+        ("step working", lambda: subprocess.run(box, check=True)),
+        ("running to harvesting", harvest_gate.unlink),
+    ):
         crashing.until_event(laptop, run, moment)
-        with crashing.store_of(laptop) as store:
-            supervisor = crashing.supervisor_of(store.get(run))
-        # A busy machine may take its time to fill a disk: no harvest gets ahead of it.
-        os.kill(supervisor, signal.SIGSTOP)
-        try:
-            fill(small_disk)
-        finally:
-            os.kill(supervisor, signal.SIGCONT)
-        time.sleep(6.0)
-        for words in (["ps"], ["show", run]):
-            shown = laptop.plandock(*words)
-            assert f"{small_disk}" in shown.stderr
-            assert "is full: runs go on by themselves once there is room" in shown.stderr
-        assert laptop.json("show", run)["state"] not in FINAL
-        assert_no_half_records(laptop)
-        make_room(small_disk)
+        log = crashing.run_folder(laptop, run) / "supervisor.log"
+        # Room for its words alone, so that it can be seen what it meets.
+        words = ["fallocate", "--keep-size", "--offset", f"{log.stat().st_size}", "--length", "64K"]
+        subprocess.run([*words, str(log)], check=True)
+        with full(small_disk):
+            let_go()
+            until_said(laptop, run, "the store cannot be written, trying again", WAITS)
+            for command in (["ps"], ["show", run]):
+                shown = laptop.plandock(*command)
+                assert f"{small_disk}" in shown.stderr
+                assert "is full: runs go on by themselves once there is room" in shown.stderr
+            assert laptop.json("show", run)["state"] not in FINAL
+            assert_no_half_records(laptop)
     crashing.until_over(laptop, run)
     assert_nothing_lost(laptop, run, refs)
     assert_no_half_records(laptop)
