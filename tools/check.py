@@ -76,9 +76,11 @@ def run_tests(arguments: Sequence[str]) -> tuple[int, str]:
     return child.returncode, closing
 
 
-def run_checks(pytest_arguments: Sequence[str]) -> tuple[int, str]:
-    """Lint, then test whatever lint said; the exit code of both and pytest's closing line."""
-    failed = lint()
+def run_checks(failed: Sequence[str], pytest_arguments: Sequence[str]) -> tuple[int, str]:
+    """Test, whatever lint said; the exit code of both and pytest's closing line.
+
+    ``failed`` names the static checks that did.
+    """
     code, closing = run_tests(pytest_arguments)
     if failed:
         print(f"check: failed before the tests: {', '.join(failed)}", flush=True)

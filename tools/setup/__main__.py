@@ -10,8 +10,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
-from tools.setup import base_image, cli, daemon, engines, wheel
+from tools.setup import base_image, box_images, cli, daemon, engines, wheel
 from tools.setup.commands import SetupError, apt_install, have, say
 from tools.setup.folder import CLONE, in_use, locked, read_env, unused
 
@@ -79,6 +80,7 @@ STEPS: dict[str, Callable[[tuple[str, ...]], None]] = {
     "engines": engines.ensure,
     "base-image": _base_image,
     "cli": lambda _: cli.ensure(),
+    "box-images": box_images.ensure,
     "wheel": _wheel,
 }
 
@@ -102,12 +104,14 @@ def _stop() -> None:
 
 
 def _test(pytest_arguments: Sequence[str]) -> int:
-    from tools.check import run_checks
+    from tools.check import lint, run_checks
 
     try:
-        with in_use():
+        with in_use(), ThreadPoolExecutor(1) as beside:
+            # The set-up waits for downloads and engines most of its time.
+            linted = beside.submit(lint)
             _set_up(engines.asked_for(), list(STEPS))
-            code, closing = run_checks(pytest_arguments)
+            code, closing = run_checks(linted.result(), pytest_arguments)
     finally:
         _stop()
     print(closing)
