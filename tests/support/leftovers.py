@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -65,6 +66,8 @@ class _Watch:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self.found:
+            # For the closing line, which counts objects with attributes.
+            terminalreporter.stats["left behind"] = [SimpleNamespace(line=x) for x in self.found]
             terminalreporter.section("left behind", sep="=", red=True, bold=True)
             for line in self.found:
                 terminalreporter.write_line(f"LEFT BEHIND {line}", red=True)

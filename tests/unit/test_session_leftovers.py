@@ -94,4 +94,5 @@ def test_session_fails_when_something_is_left_behind(
     assert ("nothing was left behind" in done.stdout) == (code == 0)
     said = [x for x in done.stdout.splitlines() if x.startswith("LEFT BEHIND folder")]
     assert len(said) == code
-    assert all("/left of " in x and "test_inner.py::test_leaves_a_folder" in x for x in said)
+    assert all(x.endswith("/left of ::test_leaves_a_folder") for x in said)
+    assert ("1 left behind" in done.stdout.splitlines()[-1]) == (code == 1)
