@@ -20,7 +20,7 @@ from plandock.runs.store import Store
 from plandock.standin import Request, StandIn
 from tests.support import evidence, product
 from tests.support.journal import note
-from tests.support.machine import CLONE
+from tests.support.machine import CLONE, ENGINE_VARIABLES
 from tests.support.repository import Repository, make_repository, write_git_config
 from tests.support.tmux import Tmux
 
@@ -66,7 +66,7 @@ class Laptop:
             "PLANDOCK_ENGINE": engine,
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
             "DISABLE_AUTOUPDATER": "1",
-            **{name: os.environ[name] for name in ("DOCKER_HOST",) if name in os.environ},
+            **{name: os.environ[name] for name in ENGINE_VARIABLES if name in os.environ},
             **(env or {}),
         }
         evidence.register(self)

@@ -18,6 +18,8 @@ from tools.setup import commands
 
 CLONE = Path(__file__).resolve().parents[2]
 ENGINES = ("docker", "podman")
+ENGINE_VARIABLES = ("DOCKER_HOST", "CONTAINER_HOST", "CONTAINER_SSHKEY", "CONTAINERS_STORAGE_CONF")
+"""Where set-up has found the engines, for a user with another HOME."""
 CLI_VERSIONS = {
     "2.1.197": "PLANDOCK_TEST_CLI_2_1_197",
     "newest": "PLANDOCK_TEST_CLI_NEWEST",

@@ -4,12 +4,13 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
 from tools.setup import base_image, daemon, folder
 from tools.setup.commands import SetupError
-from tools.setup.engines import asked_for, bridge_works
+from tools.setup.engines import _rootless_storage, asked_for, bridge_works
 
 
 @pytest.fixture(autouse=True)
@@ -103,6 +104,18 @@ def test_an_unknown_engine_is_refused(monkeypatch):
         asked_for()
     monkeypatch.setenv("PLANDOCK_TEST_ENGINES", "podman")
     assert asked_for() == ("podman",)
+
+
+def test_rootless_podman_is_found_from_another_home(tmp_path, monkeypatch):
+    """Where its images lie is named in a way that it goes by, whatever HOME says."""
+    store = {"graphDriverName": "vfs", "graphRoot": "/h/storage", "runRoot": "/r"}
+    program = tmp_path / "podman"
+    program.write_text(f"#!/bin/sh\necho '{json.dumps({'store': store})}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    said = tomllib.loads(_rootless_storage().read_text())["storage"]
+    assert said["rootless_storage_path"] == said["graphroot"] == "/h/storage"
+    assert (said["driver"], said["runroot"]) == ("vfs", "/r")
 
 
 @pytest.mark.parametrize(
