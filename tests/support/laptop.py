@@ -195,16 +195,19 @@ class Laptop:
         return found
 
     def clean_up(self) -> None:
-        """End every run and remove what it has in the engine, this repository's mirror too."""
-        for run in self.runs():
+        """End every run and remove what it has in the engine, and its repository's mirror."""
+        runs = self.runs()
+        for run in runs:
             if run["state"] not in ("done", "failed", "stopped"):
                 self.plandock("stop", run["id"], check=False)
             self.plandock("drop", run["id"], "--yes", check=False)
-        self.remove_mirror()
+        for repository in {str(self.repo.root), *(run["repo"] for run in runs)}:
+            self.remove_mirror(repository)
 
-    def remove_mirror(self) -> None:
-        """Remove the volume with this repository's objects."""
-        digest = hashlib.sha256(os.fsencode(str(self.repo.root))).hexdigest()[:16]
+    def remove_mirror(self, repository: str = "") -> None:
+        """Remove the volume with a repository's objects, by default of the laptop's own."""
+        root = repository or str(self.repo.root)
+        digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
         subprocess.run(
             [self.engine, "volume", "rm", "-f", f"plandock-mirror-{digest}"],
             capture_output=True,
