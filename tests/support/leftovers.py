@@ -125,7 +125,9 @@ class Made:
 
     def names(self, text: bytes) -> bool:
         """Whether an environment or a command line names a folder of this session."""
-        return any(os.fsencode(x) in text for x in (*self.bases, *self.folders))
+        places = [os.fsencode(x) for x in (*self.bases, *self.folders)]
+        # Whole names of folders: another session's may begin alike.
+        return any(x + end in text for x in places for end in (b"/", b"\0", b":"))
 
 
 def _mirror(repository: str) -> str:
@@ -155,7 +157,7 @@ def _processes(made: Made) -> Iterator[str]:
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             command = (folder / "cmdline").read_bytes()
-            said = command + b"\0" + (folder / "environ").read_bytes()
+            said = command + b"\0" + (folder / "environ").read_bytes() + b"\0"
         except OSError:
             continue
         pid = int(folder.name)

@@ -36,7 +36,7 @@ def test_leftovers_name_a_process_only_when_it_names_a_folder_of_the_session(
     sleeper: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
     """Another session's processes are not blamed, nor those that run the tests."""
-    own, other = tmp_path / "of-the-sleeper", tmp_path / "of-another"
+    own, other = tmp_path / "of-the-sleeper", tmp_path / "of-the-sleep"
     found = list(leftovers._processes(Made(bases={str(own)})))
     assert [line.partition(":")[0] for line in found] == [f"process {sleeper.pid}"]
     assert list(leftovers._processes(Made(bases={str(other)}))) == []
