@@ -34,6 +34,7 @@ from plandock.runs.model import Run, RunId
 from plandock.settings.keys import Settings
 from plandock.workspace.stage import Wish
 from plandock.workspace.stage import stage as stage_workspace
+from tests.security.executor import Executor
 from tests.security.recorder import ZONE
 from tests.support.journal import note
 from tests.support.machine import CLONE, as_root
@@ -79,6 +80,7 @@ class Arena:
         self.base_image = base_image
         self.image = ""
         self.recorder: subprocess.Popen[bytes] | None = None
+        self.executors: dict[str, Executor] = {}
 
     # Making it, and taking it away
 
@@ -103,6 +105,8 @@ class Arena:
 
     def close(self) -> None:
         """Remove everything that was made here, and nothing else."""
+        for executor in self.executors.values():
+            executor.close()
         if self.recorder is not None:
             end_as_root(self.recorder)
         # Podman keeps the world as long as somebody lives in it.
@@ -159,7 +163,7 @@ class Arena:
         stage_workspace(self.engine, spec, self.repo.root, wish, ())
 
     def _until(self, answer: Callable[[], bool], complaint: str) -> None:
-        end = time.monotonic() + 30
+        end = time.monotonic() + 240
         while not answer():
             assert time.monotonic() < end, f"{complaint}: {self.gateway_log()}"
             time.sleep(0.05)
@@ -185,18 +189,20 @@ class Arena:
         """What to put before a program of the host that is to run in the world's namespace."""
         return [*as_root(), "nsenter", f"--net=/proc/{self.pid(self.name('world'))}/ns/net"]
 
-    def box(self, payload: str, *, timeout_s: float = 60.0) -> Finished:
+    def box(self, payload: str) -> Finished:
         """Run a payload (bash) in the box, as the agent's user and with the agent's proxies."""
-        return self._bash(launch.names_of(self.run).box, payload, "1000:1000", timeout_s)
+        return self._bash(launch.names_of(self.run).box, payload, "1000:1000")
 
-    def open(self, payload: str, *, timeout_s: float = 60.0) -> Finished:
+    def open(self, payload: str) -> Finished:
         """Run the same in a container of the world that nothing seals."""
-        return self._bash(self.name("open"), payload, "0:0", timeout_s)
+        return self._bash(self.name("open"), payload, "0:0")
 
-    def _bash(self, container: str, payload: str, user: str, timeout_s: float) -> Finished:
-        env = [f"{name}={value}" for name, value in ENVIRONMENT.items()]
-        argv = ["env", "-i", *env, "timeout", "20", "bash", "-c", payload]
-        return self.engine.exec(container, argv, user=user, timeout_s=timeout_s, check=False)
+    def _bash(self, container: str, payload: str, user: str) -> Finished:
+        if container not in self.executors:
+            argv = ["env", "-i", *(f"{name}={value}" for name, value in ENVIRONMENT.items())]
+            vector = self.engine.exec_command(container, argv, user=user, tty=False)
+            self.executors[container] = Executor(vector)
+        return self.executors[container].run(payload)
 
     def now(self) -> int:
         """A point in the record, after everything that has arrived so far."""

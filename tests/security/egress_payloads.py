@@ -154,9 +154,10 @@ DIRECT: tuple[Payload, ...] = (
 """Without the gateway.  Each is run in the box, then in the open container as its control."""
 
 _LINE = "{method} {target} HTTP/1.1\r\nHost: {host}\r\n{more}\r\n"
+# Once it has an answer it says no more, so that a tunnel ends: the recorder waits for that.
 _SEND = """
 import socket, time
-s = socket.socket(socket.AF_UNIX); s.settimeout(3); s.connect('/plandock/link/proxy.sock')
+s = socket.socket(socket.AF_UNIX); s.settimeout({patience}); s.connect('/plandock/link/proxy.sock')
 for part in {parts!r}:
     try:
         s.sendall(part)
@@ -164,15 +165,17 @@ for part in {parts!r}:
         print(error); break
     time.sleep({pause})
 try:
-    while data := s.recv(4096): print(data)
+    while data := s.recv(4096):
+        print(data)
+        s.shutdown(socket.SHUT_WR)
 except OSError as error:
     print(error)
 """
 
 
-def knock(*parts: bytes, pause: float = 0.0) -> str:
+def knock(*parts: bytes, pause: float = 0.0, patience_s: float = 60.0) -> str:
     """Send these bytes to the gateway's socket, with pauses, and print what it says."""
-    return python(_SEND.format(parts=parts, pause=pause))
+    return python(_SEND.format(parts=parts, pause=pause, patience=patience_s))
 
 
 def request(
@@ -241,7 +244,9 @@ REFUSED: tuple[Payload, ...] = (
     Payload("socks4", knock(b"\x04\x01\x01\xbb" + bytes([93, 184, 216, 66]) + b"me\0")),
     Payload("socks5", knock(b"\x05\x01\0", b"\x05\x01\0\x03\x0cevil.example\x01\xbb", pause=0.1)),
     Payload("proxy-protocol", knock(b"PROXY TCP4 1.1.1.1 93.184.216.66 9 443\r\n" + _EVIL)),
-    Payload("tls-to-the-proxy", knock(bytes.fromhex("16030100c8010000c40303") + bytes(190))),
+    Payload("tls-to-the-proxy", knock(
+        # The gateway waits for the end of a head that has none.
+        bytes.fromhex("16030100c8010000c40303") + bytes(190), patience_s=3.0)),
     Payload("redirect-that-is-followed", python(
         "import urllib.request as u; u.urlopen('http://allowed.example/go?to=http://evil.example/')"
     )),

@@ -12,6 +12,7 @@ import secrets
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,10 +49,12 @@ def test_the_open_way_is_open_and_is_recorded(arena: Arena) -> None:
     """Positive control of all requests: a listed name's tunnel carries a TLS greeting outside."""
     before = arena.now()
     said = arena.box(HELLO).text
-    events = arena.arrived(before)
     assert "200" in said
-    assert any("allowed.example" in e.get("data", "") for e in events if e["kind"] == "data")
-    assert reached(events) == []
+    end = time.monotonic() + 240  # the gateway passes the greeting on in its own time
+    while not any("allowed.example" in e.get("data", "") for e in arena.arrived(before)):
+        assert time.monotonic() < end, arena.arrived(before)
+        time.sleep(0.05)
+    assert reached(arena.arrived(before)) == []
 
 
 def test_the_recorder_sees_every_place_that_a_request_could_have_reached(arena: Arena) -> None:
@@ -174,37 +177,37 @@ def test_an_abstract_socket_of_the_host_is_not_reached(arena: Arena) -> None:
         assert name in Path("/proc/net/unix").read_text()
 
 
+# Where nobody answers, the kernel waits for two seconds: all at once.
 VSOCK = """
-import socket, sys
-for cid in (0, 1, 2, 3, 0xffffffff):
+import socket, sys, threading
+def knock(cid):
     try:
-        s = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM); s.settimeout(2)
-        s.connect((cid, int(sys.argv[1]))); print(s.recv(9))
-    except OSError as error:
-        print(cid, error)
+        s = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM); s.settimeout(60)
+        s.connect((cid, PORT)); said = s.recv(9)
+    except OSError as error: said = error
+    print(f"{cid} {said}\\n", end="", flush=True)
+for cid in (0, 1, 2, 3, 0xffffffff): threading.Thread(target=knock, args=(cid,)).start()
 """
 
 
 def test_a_vsock_service_of_the_machine_is_not_reached(arena: Arena) -> None:
     """A virtual socket knows no network namespace; where the kernel has them, none is reached."""
-    server = None
+    server, port = None, 1024
     try:
         server = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
-        server.bind((socket.VMADDR_CID_ANY, 21344))
+        server.bind((socket.VMADDR_CID_ANY, socket.VMADDR_PORT_ANY))
         server.listen()
+        port = server.getsockname()[1]
     except OSError:
         if server is not None:
             server.close()
-        said = arena.box(python(VSOCK) + " 21344").text
+        server = None
+    program = python(VSOCK.replace("PORT", str(port)))
+    with listening(server) if server else contextlib.nullcontext() as host:
+        said = arena.box(program).text
         assert said.count("\n") == 5
         assert "reached" not in said
-        return
-    with listening(server) as host:
-        subprocess.run(["bash", "-c", python(VSOCK) + " 21344"], check=False)
-        came = host.came
-        said = arena.box(python(VSOCK) + " 21344").text
-        assert "reached" not in said
-        assert host.came == came
+        assert host is None or host.came == 0
 
 
 ENGINE_SOCKETS = (
