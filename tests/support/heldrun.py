@@ -7,11 +7,14 @@ import subprocess
 import time
 from typing import Any
 
+from plandock.runs.model import RunId
 from plandock.standin import Script, ToolCall, bash, commit, execution_scene, write_file
+from tests.crash.crashing import hand_off, store_of
 from tests.support.laptop import Laptop
 
 # In the box's own scratch, where an exec of the test can put it.
 GO = "/tmp/plandock-test-go"
+_COMES_WITHIN_S = 600.0
 
 
 class HeldRun:
@@ -22,8 +25,7 @@ class HeldRun:
         hold = bash(f"touch {GO}.waits; while [ ! -e {GO} ]; do sleep 0.2; done")
         calls = (hold, *more, write_file("done.txt", "done\n"), commit("Done"))
         laptop.standin.script = Script(scenes=(execution_scene(calls),))
-        laptop.plandock("run", "--plan", "-", stdin="# Plan\n\nDo it.\n")
-        self.id: str = self.run["id"]
+        self.id = hand_off(laptop)
         self._await_the_middle()
 
     @property
@@ -43,27 +45,29 @@ class HeldRun:
         return f"plandock-{self.id}-gateway"
 
     def _await_the_middle(self) -> None:
-        until = time.monotonic() + 120
-        while time.monotonic() < until:
-            found = self.run
-            assert found["state"] not in ("failed", "stopped", "done"), found
-            if found["state"] == "running" and self.execute("test", "-e", f"{GO}.waits")[0] == 0:
-                return
-            time.sleep(0.3)
-        raise AssertionError(f"the agent did not come to its first call: {self.run}")
+        """Wait until the box is up, by the store, then in it until the agent's call has begun."""
+        until = time.monotonic() + _COMES_WITHIN_S
+        with store_of(self.laptop) as store:
+            while (found := store.get(RunId(self.id))).state != "running":
+                assert not found.state.final, found
+                assert time.monotonic() < until, f"the box is not up: {found}"
+                time.sleep(0.02)
+        loop = f"n=0; until [ -e {GO}.waits ]; do sleep 0.1; n=$((n+1)); [ $n -lt 6000 ]; done"
+        code, said = self.execute("sh", "-ec", loop)
+        assert code == 0, f"the agent did not come to its first call: {said} {self.run}"
 
     def execute(self, *argv: str, container: str = "", data: str = "") -> tuple[int, str]:
         """Run something as the agent would, in the box; exit code and both outputs."""
         words = [self.engine, "exec", "-i", "--user", "1000:1000", container or self.box, *argv]
         done = subprocess.run(
-            words, input=data, capture_output=True, text=True, timeout=120, check=False
+            words, input=data, capture_output=True, text=True, timeout=900, check=False
         )
         return done.returncode, done.stdout + done.stderr
 
     def let_go(self) -> dict[str, Any]:
         """Let the agent go on to its end; the run then."""
         assert self.execute("touch", GO)[0] == 0
-        self.laptop.plandock("wait", self.id, "--timeout", "120")
+        self.laptop.plandock("wait", self.id, "--timeout", "600")
         return self.run
 
     def things(self, kind: str) -> list[str]:
