@@ -105,7 +105,7 @@ class Searcher:
 
     def _call(self, *words: str, data: bytes | None = None) -> bytes:
         done = subprocess.run(
-            [self.engine, *words], input=data, capture_output=True, timeout=120, check=False
+            [self.engine, *words], input=data, capture_output=True, timeout=900, check=False
         )
         assert done.returncode == 0, f"{words[:3]}: {done.stderr.decode()[-800:]}"
         return done.stdout
@@ -121,15 +121,15 @@ class Searcher:
         words = ("exec", "-i", "--user", "1000:1000", name, "python3", "-I", "-c", INSIDE)
         return self._read(self._call(*words, data=data))
 
-    def volume(self, name: str, image: str) -> set[tuple[str, str]]:
-        """Every file in a volume, read as root in a container of its own."""
+    def volumes(self, names: Iterable[str], image: str) -> set[tuple[str, str]]:
+        """Every file in some volumes, read as root in a container of its own."""
         words = container_words(self.engine, "run", "--rm", "-i", "--user", "0:0")
         words += ["--cap-add", "DAC_READ_SEARCH"]
-        words += ["--mount", f"type=volume,src={name},dst=/looked-at,ro=true"]
+        for name in names:
+            words += ["--mount", f"type=volume,src={name},dst=/looked-at/{name},ro=true"]
         data = self._wish(["/looked-at"], processes=False, memory=False)
         words += ["--entrypoint", "python3", image, "-I", "-c", INSIDE]
-        found = self._read(self._call(*words[1:], data=data))
-        return {(n, f"volume {name}: {place}") for n, place in found}
+        return self._read(self._call(*words[1:], data=data))
 
     @staticmethod
     def _read(said: bytes) -> set[tuple[str, str]]:
@@ -140,7 +140,7 @@ class Searcher:
     def words(self, place: str, *arguments: str) -> set[tuple[str, str]]:
         """What the engine says to a command: `inspect`, `logs`, `ps` …"""
         done = subprocess.run(
-            [self.engine, *arguments], capture_output=True, timeout=120, check=True
+            [self.engine, *arguments], capture_output=True, timeout=900, check=True
         )
         return self.data(place, done.stdout + done.stderr)
 
