@@ -13,18 +13,20 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from plandock.standin import Script, StandIn, bash, commit, execution_scene
+from plandock.standin import Script, StandIn, ToolCall, bash, commit, execution_scene
 from tests.security.payloads import Payload, cases
 from tests.support import machine
 from tests.support.laptop import Laptop
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.e2e]
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.e2e]
 
 # {u}: the remote by git's own protocol; {h}: host and port of the listener; {ref}: its own ref.
 SPELLINGS: tuple[Payload, ...] = (
@@ -86,6 +88,9 @@ SPELLINGS: tuple[Payload, ...] = (
     Payload("hub", "gh repo create x --push --source ."),
 )
 
+# A few in each call: a turn of the CLI takes longer than a spelling.
+IN_A_CALL = 5
+
 
 def ref_of(spelling: Payload) -> str:
     """The ref that a spelling would make on the remote."""
@@ -103,30 +108,39 @@ class Outside:
     """The remote, and who has come near it."""
 
     def __init__(self, root: Path) -> None:
-        self.bare = root / "remote.git"
-        self.log = root / "daemon.log"
+        self.root, self.bare = root, root / "remote.git"
         subprocess.run(["git", "init", "-q", "--bare", str(self.bare)], check=True)
         self.came: list[bytes] = []
-        self.server = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
-        self.port = self.server.getsockname()[1]
-        threading.Thread(target=self._serve, daemon=True).start()
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.git_port = probe.getsockname()[1]
-        words = ["--verbose", "--reuseaddr", "--enable=receive-pack", "--export-all"]
-        place = [f"--base-path={root}", f"--port={self.git_port}", str(root)]
-        self.file = self.log.open("wb")
-        argv = ["git", "daemon", *words, *place]
-        self.daemon = subprocess.Popen(argv, stderr=self.file, start_new_session=True)
+        self.connected: list[str] = []
         self.host = own_address()
-        self.url = f"git://{self.host}:{self.git_port}/remote.git"
+        self.servers = [self._serve(self._listen), self._serve(self._take_pushes)]
+        self.port, git_port = (x.getsockname()[1] for x in self.servers)
+        self.url = f"git://{self.host}:{git_port}/remote.git"
 
-    def _serve(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self.server.accept()
-                with client, contextlib.suppress(OSError):
-                    client.settimeout(2)
-                    self.came.append(client.recv(200))
+    def _serve(self, answer: Callable[[socket.socket], None]) -> socket.socket:
+        """A server on every address of this machine, at a port that is free."""
+        server = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    client, _ = server.accept()
+                    with client, contextlib.suppress(OSError):
+                        answer(client)
+
+        threading.Thread(target=serve, daemon=True).start()
+        return server
+
+    def _listen(self, client: socket.socket) -> None:
+        client.settimeout(2)
+        self.came.append(client.recv(200))
+
+    def _take_pushes(self, client: socket.socket) -> None:
+        self.connected.append(str(client.getpeername()))
+        words = ["--inetd", "--enable=receive-pack", "--export-all", f"--base-path={self.root}"]
+        argv = ["git", "daemon", *words, str(self.root)]
+        line = client.fileno()
+        subprocess.run(argv, stdin=line, stdout=line, check=False, timeout=600)
 
     def refs(self) -> str:
         """The remote's refs."""
@@ -135,13 +149,10 @@ class Outside:
 
     def close(self) -> None:
         """End both servers."""
-        with contextlib.suppress(OSError):
-            self.server.shutdown(socket.SHUT_RDWR)
-        self.server.close()
-        # The daemon's worker is its child: the group that was made for them goes as a whole.
-        os.killpg(self.daemon.pid, 15)
-        self.daemon.wait()
-        self.file.close()
+        for server in self.servers:
+            with contextlib.suppress(OSError):
+                server.shutdown(socket.SHUT_RDWR)
+            server.close()
 
 
 @dataclass
@@ -151,11 +162,11 @@ class Attempt:
     said: dict[str, str] = field(default_factory=dict)
     run: dict[str, Any] = field(default_factory=dict)
     refs: str = ""
-    log: str = ""
+    connected: list[str] = field(default_factory=list)
     came: list[bytes] = field(default_factory=list)
     unchanged: bool = False
     new_refs: set[str] = field(default_factory=set)
-    controls: tuple[bool, bool] = (False, False)
+    controls: tuple[bool, ...] = ()
 
 
 def attempt(root: Path, engine: str, cli: Path) -> Attempt:
@@ -168,14 +179,15 @@ def attempt(root: Path, engine: str, cli: Path) -> Attempt:
         "port": outside.port,
     }
     steps = [bash("mkdir attempts"), bash(f"git push {outside.url} HEAD:refs/heads/plain")]
-    for spelling in SPELLINGS:
-        command = spelling.command.format(ref=ref_of(spelling), **words)
-        steps.append(
-            # No rule of git's own may be what stops it.
-            bash("export GIT_ALLOW_PROTOCOL=git:http:https:ssh:file:ext; "
-                 f"{{ {command}\n}} > attempts/{spelling.name} 2>&1; "
-                 f"echo exit=$? >> attempts/{spelling.name}")
-        )  # fmt: skip
+    for some in (SPELLINGS[n : n + IN_A_CALL] for n in range(0, len(SPELLINGS), IN_A_CALL)):
+        # No rule of git's own may be what stops it.
+        parts = ["export GIT_ALLOW_PROTOCOL=git:http:https:ssh:file:ext"]
+        for spelling in some:
+            command = spelling.command.format(ref=ref_of(spelling), **words)
+            kept = f"attempts/{spelling.name}"
+            parts.append(f"{{ {command}\n}} > {kept} 2>&1; echo exit=$? >> {kept}")
+        # The tool's own patience, in milliseconds, is short for a machine with much to do.
+        steps.append(ToolCall("Bash", {"command": "; ".join(parts), "timeout": 600_000}))
     script = Script(scenes=(execution_scene((*steps, commit("Try to push"))),))
     result = Attempt()
     with StandIn(script) as standin:
@@ -198,41 +210,44 @@ def attempt(root: Path, engine: str, cli: Path) -> Attempt:
                 result.said[path.partition("/")[2]] = laptop.repo.git(
                     "show", f"feature/auto:{path}"
                 )
-            result.refs, result.log = outside.refs(), outside.log.read_text()
-            result.came = list(outside.came)
+            result.refs = outside.refs()
+            result.came, result.connected = list(outside.came), list(outside.connected)
             laptop.repo.git("push", outside.url, "HEAD:refs/heads/control")
             with socket.create_connection((outside.host, outside.port), 5) as line:
                 line.sendall(b"control")
-            end = time.monotonic() + 10
+            end = time.monotonic() + 240
             while len(outside.came) == len(result.came) and time.monotonic() < end:
                 time.sleep(0.05)
             arrived = len(outside.came) > len(result.came)
-            result.controls = ("refs/heads/control" in outside.refs(), arrived)
+            pushed = len(outside.connected) > len(result.connected)
+            result.controls = ("refs/heads/control" in outside.refs(), pushed, arrived)
         finally:
             laptop.clean_up()
             outside.close()
     return result
 
 
-@pytest.fixture(scope="module")
-def attempts() -> dict[str, Attempt]:
-    """The runs of this file, by engine."""
-    return {}
-
-
 PAIRS = {"docker": "2.1.197", "podman": "newest"}
 """Each engine and each version of the CLI once."""
 
 
-@pytest.fixture
-def pushed(
-    engine: str, attempts: dict[str, Attempt], tmp_path_factory: pytest.TempPathFactory
-) -> Attempt:
-    """A whole run in which the agent tried every spelling."""
-    if engine not in attempts:
+@pytest.fixture(scope="module")
+def attempts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Future[Attempt]]:
+    """The runs of this file, by engine, side by side."""
+
+    def run(engine: str) -> Attempt:
         cli = Path(os.environ[machine.CLI_VERSIONS[PAIRS[engine]]])
-        attempts[engine] = attempt(tmp_path_factory.mktemp("push"), engine, cli)
-    return attempts[engine]
+        return attempt(tmp_path_factory.mktemp(engine), engine, cli)
+
+    with ThreadPoolExecutor() as pool:
+        made = {engine: pool.submit(run, engine) for engine in machine.wanted_engines()}
+    return made
+
+
+@pytest.fixture
+def pushed(engine: str, attempts: dict[str, Future[Attempt]]) -> Attempt:
+    """A whole run in which the agent tried every spelling."""
+    return attempts[engine].result()
 
 
 @pytest.mark.parametrize("spelling", cases(SPELLINGS))
@@ -245,9 +260,8 @@ def test_a_spelling_of_push_pushes_nothing(pushed: Attempt, spelling: Payload) -
 
 def test_nothing_of_all_spellings_reached_the_remote(pushed: Attempt) -> None:
     """0 of all: no ref, no connection; the same from the host arrives (positive control)."""
-    assert pushed.controls == (True, True)
-    assert (pushed.refs, pushed.came) == ("", [])
-    assert "Connection from" not in pushed.log
+    assert pushed.controls == (True, True, True)
+    assert (pushed.refs, pushed.connected, pushed.came) == ("", [], [])
 
 
 def test_the_users_repository_has_the_branch_and_nothing_else(pushed: Attempt) -> None:
