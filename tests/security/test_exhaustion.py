@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -20,6 +20,7 @@ from plandock.engines.protocol import Tmpfs
 from plandock.proc import Finished
 from plandock.settings.keys import Settings
 from tests.security.arena import plandock_image
+from tests.security.executor import Executor, ExecutorEnded
 from tests.security.exhaustion_payloads import (
     COUNTED,
     MEMORY,
@@ -29,7 +30,7 @@ from tests.security.exhaustion_payloads import (
     ROOMY_PROCESSES,
     USES,
 )
-from tests.security.payloads import Payload, cases
+from tests.security.payloads import Payload, cases, python
 from tests.security.privilege_programs import GAINED
 from tests.support.boxes import Box
 
@@ -47,17 +48,29 @@ class Room:
     roomy: Box
     neighbour: Box
     since: object = None
+    executors: dict[str, Executor] = field(default_factory=dict)
 
     def close(self) -> None:
         """Remove all three."""
+        for executor in self.executors.values():
+            executor.close()
         for box in (self.box, self.roomy, self.neighbour):
             box.remove()
 
+    def run(self, box: Box, command: str) -> Finished:
+        """Run a command of bash as the agent's user in a box."""
+        if box.name not in self.executors:
+            vector = box.engine.exec_command(box.name, (), user="1000:1000", tty=False)
+            self.executors[box.name] = Executor(vector)
+        return self.executors[box.name].run(command, limit_s=600.0)
+
     def use(self, box: Box, payload: Payload) -> Finished:
-        """Run a payload as the agent's user in a box, which begins anew where it did not end
-        well: what is left of it may be memory, and that of a box goes with the box."""
-        argv = ["bash", "-c", payload.command.replace("{work}", f"'{box.run.repo}'")]
-        done = box.engine.exec(box.name, argv, user="1000:1000", timeout_s=600.0, check=False)
+        """Run a payload in a box, which begins anew where it did not end well: what is left of it
+        may be memory, and that of a box goes with the box."""
+        try:
+            done = self.run(box, payload.command.replace("{work}", f"'{box.run.repo}'"))
+        except ExecutorEnded as error:
+            done = Finished((), 137, b"", str(error).encode())
         if not done.ok or payload.name.startswith("system-v") or not box.alive():
             self.begin_anew(box)
         return done
@@ -65,14 +78,16 @@ class Room:
     def begin_anew(self, box: Box) -> None:
         """End a box and start it again."""
         box.engine.kill(box.name)
-        box.engine.wait(box.name, 60.0)
+        box.engine.wait(box.name, 600.0)
+        if executor := self.executors.pop(box.name, None):
+            executor.close()
         box.engine.start(box.name)
 
     def neighbour_lives(self) -> bool:
         """Whether the neighbour is the same as ever, and can start programs."""
         state = self.neighbour.engine.inspect(self.neighbour.name)
         same = state is not None and state.running and state.started_at == self.since
-        return same and self.neighbour.python("import os; print(os.fork())").stdout != ""
+        return same and self.run(self.neighbour, "echo up").text == "up\n"
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +108,8 @@ def room(engine: str, rooms: dict[str, Room], base_image: str) -> Room:
         image = plandock_image(here, base_image)
         small = Settings(memory=MEMORY, pids=PROCESSES)
         large = Settings(memory=ROOMY_MEMORY, pids=ROOMY_PROCESSES)
-        rooms[engine] = made = Room(*(Box(here, image, s) for s in (small, large, small)))
+        box, roomy, neighbour = (Box(here, image, x) for x in (small, large, small))
+        rooms[engine] = made = Room(box, roomy, neighbour)
         made.box.start()
         state = here.inspect(made.neighbour.start().name)
         assert state is not None
@@ -127,8 +143,8 @@ def test_what_the_kernel_counts_is_counted_for_each_box(room: Room, what: str) -
     assert child.stdin is not None
     try:
         assert child.stdout.readline() == b"held\n"
-        assert box.python(ask).stdout == "none left\n"
-        assert room.neighbour.python(ask).stdout == f"{GAINED}\n"
+        assert room.run(box, python(ask)).text == "none left\n"
+        assert room.run(room.neighbour, python(ask)).text == f"{GAINED}\n"
     finally:
         child.kill()
         child.wait()
@@ -155,13 +171,13 @@ def test_a_fork_bomb_stays_in_its_box_and_ends_with_it(room: Room) -> None:
     """It goes on for as long as the box does; the neighbour and the host can start programs, and
     the engine ends the box."""
     box = room.box
-    box.engine.exec(box.name, ["bash", "-c", BOMB], user="1000:1000", timeout_s=60.0, check=False)
-    end = time.monotonic() + 240
+    box.engine.exec(box.name, ["bash", "-c", BOMB], user="1000:1000", timeout_s=600.0, check=False)
+    end = time.monotonic() + 600
     while not (full := "max" in counted(box.engine.name, box.name)) and time.monotonic() < end:
         time.sleep(0.2)
     assert full, "the bomb did not take every process of the box (positive control)"
     assert room.neighbour_lives()
     box.engine.kill(box.name)
-    assert box.engine.wait(box.name, 60.0) is not None
+    assert box.engine.wait(box.name, 600.0) is not None
     assert not box.alive()
     assert room.neighbour_lives()
