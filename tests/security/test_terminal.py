@@ -7,6 +7,7 @@ on a real pseudo-terminal: into a pipe, click itself would take colours out.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pty
@@ -15,6 +16,7 @@ import sys
 import termios
 import unicodedata
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -128,7 +130,8 @@ def hostile(repo: Repository) -> Callable[[str], Run]:
     return make
 
 
-# Imports the program once and forks for each command: else imports take most of the time.
+# Imports the program once and forks for each command: else imports take most of the time.  A
+# command behind "!" is the user's own.
 DRIVER = """
 import json, os, sys
 from plandock.cli import app, inspecting
@@ -136,6 +139,8 @@ words, mark = json.loads(sys.argv[1])
 for command in words:
     child = os.fork()
     if not child:
+        if command[0] == "!":
+            os.execvp(command[1], command[1:])
         sys.argv = ["plandock", *command]
         code = app.main()
         sys.stdout.flush()
@@ -147,8 +152,8 @@ for command in words:
 MARK = "<<<a command has ended>>>"
 
 
-def on_a_terminal(repo: Repository, *commands: str, answer: str = "") -> dict[str, str]:
-    """What each command writes on a terminal that is its input, output and errors."""
+def on_a_terminal(repo: Repository, *commands: str, answer: str = "") -> list[tuple[str, str]]:
+    """Each command, and what it writes on a terminal that is its input, output and errors."""
     ours, theirs = pty.openpty()
     mode = termios.tcgetattr(theirs)
     mode[1] &= ~termios.OPOST  # the terminal's own "\r" before "\n" is not the command's
@@ -175,74 +180,105 @@ def on_a_terminal(repo: Repository, *commands: str, answer: str = "") -> dict[st
         pass  # Linux's way to say that nobody holds the other end any more
     finally:
         os.close(ours)
-        child.wait(60)
+        child.wait(240)
     parts = said.decode("utf-8").split(MARK)
     texts, codes = parts[:-1:2], parts[1::2]
     assert len(texts) == len(commands), said
     assert "3" not in codes, said  # 3: a bug
-    return dict(zip(commands, texts, strict=True))
+    return list(zip(commands, texts, strict=True))
+
+
+LOOKING = (
+    "ps --all", "show r222", "show r333", "receipt r222", "receipt r333", "logs r222",
+    "logs r222 --supervisor", "logs r222 --egress", "diff r222", "wait r222", "wait r333",
+    "merge r222",
+)  # fmt: skip
+AS_JSON = (
+    "ps --json", "show r222 --json", "receipt r222 --json", "logs r222 --json",
+    "logs r222 --egress --json", "wait r333 --json",
+)  # fmt: skip
+TAKING = ("apply r222 --yes", "merge r222 --yes")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a terminal got of one payload, by what the user did."""
+
+    looking: dict[str, str]
+    as_json: dict[str, str]
+    blocked: dict[str, str]
+    applied: dict[str, str]
+    merged: dict[str, str]
+    by_plain_git: bytes
+
+
+@pytest.fixture(scope="module")
+def everything() -> dict[str, Shown]:
+    """What was shown of each payload, which is looked at once for all tests."""
+    return {}
+
+
+@pytest.fixture
+def shown(
+    name: str,
+    hostile: Callable[[str], Run],
+    repo: Repository,
+    everything: dict[str, Shown],
+) -> Shown:
+    """Every command has shown a payload."""
+    if name not in everything:
+        run = hostile(PAYLOADS[name])
+        by_git = subprocess.run(
+            ["git", "log", "-1", "--format=%B", run.head], cwd=repo.root, capture_output=True,
+            check=True,
+        ).stdout  # fmt: skip
+        # Of two takings, the second meets the files that the first has put there.
+        parts = (
+            AS_JSON, LOOKING, ("! cp .gitignore README.md",), TAKING,
+            ("! git checkout -q README.md",), TAKING, ("! git stash -q -u",), TAKING[1:],
+        )  # fmt: skip
+        said = iter(on_a_terminal(repo, *itertools.chain(*parts), answer="n\n"))
+        as_json, looking, _, blocked, _, applied, _, merged = (
+            dict(itertools.islice(said, len(part))) for part in parts
+        )
+        everything[name] = Shown(looking, as_json, blocked, applied, merged, by_git)
+    return everything[name]
 
 
 @pytest.mark.parametrize("name", PAYLOADS)
-def test_a_hostile_text_does_nothing_to_the_terminal_that_it_is_shown_on(hostile, repo, name):
+def test_a_hostile_text_does_nothing_to_the_terminal_that_it_is_shown_on(shown: Shown) -> None:
     """Whatever command shows it, on a real terminal: no escape, control or direction character."""
-    hostile(PAYLOADS[name])
-    shown = on_a_terminal(
-        repo, "ps --all", "show r222", "show r333", "receipt r222", "receipt r333", "logs r222",
-        "logs r222 --supervisor", "logs r222 --egress", "diff r222", "wait r222", "wait r333",
-        "merge r222", answer="n\n",
-    )  # fmt: skip
-    taking = "apply r222 --yes", "merge r222 --yes"
-    repo.write({"README.md": "the user's own\n"})
-    blocked = on_a_terminal(repo, *taking)
-    repo.git("checkout", "-q", "README.md")
-    # The second meets the files that the first has put there.
-    applied = on_a_terminal(repo, *taking)
-    repo.git("stash", "-q", "-u")
-    merged = on_a_terminal(repo, *taking[1:])
-    for n, more in enumerate((blocked, applied, merged)):
-        shown |= {f"{k} ({n})": v for k, v in more.items()}
-    assert {k: acts(v) for k, v in shown.items() if acts(v)} == {}
+    steps = (shown.looking, shown.blocked, shown.applied, shown.merged)
+    assert {(k, n): acts(v) for n, x in enumerate(steps) for k, v in x.items() if acts(v)} == {}
     # The text around it did come: this was no test of silence.
     for command in ("show r222", "receipt r222", "logs r222", "logs r222 --supervisor"):
-        assert "before" in shown[command], command
-    assert "+text" in shown["diff r222"]
-    assert "flagged: Makefile" in shown["merge r222"]
-    assert all("README.md" in x for x in blocked.values())
-    assert "applied r222" in applied[taking[0]]
-    assert "merged work/" in merged[taking[1]]
+        assert "before" in shown.looking[command], command
+    assert "+text" in shown.looking["diff r222"]
+    assert "flagged: Makefile" in shown.looking["merge r222"]
+    assert all("README.md" in x for x in shown.blocked.values())
+    assert "applied r222" in shown.applied[TAKING[0]]
+    assert "merged work/" in shown.merged[TAKING[1]]
 
 
 @pytest.mark.parametrize("name", PAYLOADS)
-def test_json_of_a_hostile_text_is_plain_ascii(hostile, repo, name):
+def test_json_of_a_hostile_text_is_plain_ascii(shown: Shown, name: str) -> None:
     """Scripts get every character, spelled out; a terminal that sees the JSON gets none."""
-    payload = PAYLOADS[name]
-    hostile(payload)
-    shown = on_a_terminal(
-        repo, "ps --json", "show r222 --json", "receipt r222 --json", "logs r222 --json",
-        "logs r222 --egress --json", "wait r333 --json",
-    )  # fmt: skip
-    assert [k for k, v in shown.items() if not v.isascii() or acts(v)] == []
-    assert payload in json.loads(shown["show r222 --json"])["plan_title"]
-    assert payload in json.loads(shown["wait r333 --json"])["message"]
+    assert [k for k, v in shown.as_json.items() if not v.isascii() or acts(v)] == []
+    assert PAYLOADS[name] in json.loads(shown.as_json["show r222 --json"])["plan_title"]
+    assert PAYLOADS[name] in json.loads(shown.as_json["wait r333 --json"])["message"]
 
 
 @pytest.mark.parametrize("name", PAYLOADS)
-def test_the_attack_is_real_plain_git_shows_the_message_raw(hostile, repo, name):
+def test_the_attack_is_real_plain_git_shows_the_message_raw(shown: Shown, name: str) -> None:
     """The positive control: what `git log` writes holds the very bytes."""
-    run = hostile(PAYLOADS[name])
-    done = subprocess.run(
-        ["git", "log", "-1", "--format=%B", run.head], cwd=repo.root, capture_output=True,
-        check=True,
-    )  # fmt: skip
-    assert PAYLOADS[name].encode() in done.stdout
+    assert PAYLOADS[name].encode() in shown.by_plain_git
     assert acts(PAYLOADS[name])
 
 
 def test_an_error_about_a_hostile_name_is_shown_without_it(repo):
     """A command's own argument comes into complaints: those are clean, too."""
     named = [f"show {x.replace(' ', '_')}" for x in PAYLOADS.values()]
-    shown = on_a_terminal(repo, *named, *(x.replace("show ", "frob") for x in named))
+    shown = dict(on_a_terminal(repo, *named, *(x.replace("show ", "frob") for x in named)))
     assert {k: acts(v) for k, v in shown.items() if acts(v)} == {}
     assert all(x.strip() for x in shown.values())
 
@@ -250,6 +286,6 @@ def test_an_error_about_a_hostile_name_is_shown_without_it(repo):
 def test_recover_shows_nothing_of_a_hostile_run_raw(hostile, repo):
     """It compares stores with engines: what runs are called and say is no part of its words."""
     hostile(PAYLOADS["clipboard-by-osc-52"] + PAYLOADS["isolates"])
-    shown = on_a_terminal(repo, "recover --dry-run", "recover --dry-run --json")
+    shown = dict(on_a_terminal(repo, "recover --dry-run", "recover --dry-run --json"))
     assert {k: acts(v) for k, v in shown.items() if acts(v)} == {}
     assert shown["recover --dry-run --json"].isascii()
