@@ -10,9 +10,11 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,7 @@ from plandock.supervisor.freezing import freeze
 from plandock.supervisor.order import start_order
 from plandock.workspace import branch
 from tests.support import hooks, prompts
+from tests.support.commands import CommandServer
 from tests.support.prompts import FOLDERS, IDENTITIES, PLANS, SESSIONS, SHELL_PLANS, Stage
 from tests.support.repository import Repository, make_repository
 
@@ -40,6 +43,13 @@ MIB = 1024 * 1024
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of plandock with a supervisor that only notes that it was started."""
     return hooks.copy_package(tmp_path_factory.mktemp("package"))
+
+
+@pytest.fixture(scope="module")
+def commands(package: Path) -> Iterator[CommandServer]:
+    """That copy's command line."""
+    with closing(CommandServer(package.parent, os.environ)) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -55,21 +65,25 @@ def stage(
     repo: Repository,
     home: Path,
     package: Path,
+    commands: CommandServer,
     ping: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Stage]:
     """A place where hand-offs succeed, for this process too; the trap was not run at the end."""
     world = hooks.make_world(tmp_path / "tools", repo, home, package, ping)
-    made = Stage.make(world, tmp_path)
+    made = Stage.make(world, commands, tmp_path)
     monkeypatch.setenv("PATH", world.env["PATH"])
     yield made
     world.wait_for_supervisors()
 
 
 def freeze_run(stage: Stage, run: Run) -> Run:
-    """The supervisor's own first step, with real git."""
+    """The supervisor's own first step, with real git.
+
+    As by hand: nobody writes the approval into a transcript that would be waited for.
+    """
     with Store(stage.world.state / "plandock.db") as store:
-        return freeze(store, run)
+        return freeze(store, store.change(run.id, trigger="manual"))
 
 
 def the_run(stage: Stage) -> Run:
@@ -319,9 +333,7 @@ def test_a_transcripts_name_never_becomes_an_option_of_the_boxs_cli(
     transcript = tmp_path / f"{stem}.jsonl"
     transcript.write_text('{"type":"user"}\n')
     assert "handed off" in stage.world.accept(transcript_path=str(transcript)).stop
-    with Store(stage.world.state / "plandock.db") as store:
-        # By hand: nobody writes the approval into this transcript that would be waited for.
-        frozen = freeze(store, store.change(the_run(stage).id, trigger="manual"))
+    frozen = freeze_run(stage, the_run(stage))
     assert frozen.fresh
     assert not [word for word in cli_words(frozen) if stem in word]
     assert not stage.owned
@@ -334,8 +346,7 @@ def test_positive_control_a_transcript_of_a_sessions_name_does_go_along(
     transcript = tmp_path / "0d1bd3f6-1b1c-4c8e-9d59-3f3f1f3c2f11.jsonl"
     transcript.write_text('{"type":"user"}\n')
     assert "handed off" in stage.world.accept(transcript_path=str(transcript)).stop
-    with Store(stage.world.state / "plandock.db") as store:
-        frozen = freeze(store, store.change(the_run(stage).id, trigger="manual"))
+    frozen = freeze_run(stage, the_run(stage))
     assert not frozen.fresh
     pairs = list(itertools.pairwise(cli_words(frozen)))
     assert ("--resume", transcript.stem) in pairs

@@ -10,12 +10,12 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support import hooks
+from tests.support.commands import CommandServer
 
 # Plans by name.  The shell ones run `owned` when a shell is given them (the positive control).
 SHELL_PLANS: Mapping[str, str] = {
@@ -102,13 +102,14 @@ class Stage:
     """A place where hand-offs succeed, with the trap on its PATH and every call of git noted."""
 
     world: hooks.HookWorld
+    commands: CommandServer
     marker: Path
     calls: Path
 
     @classmethod
-    def make(cls, world: hooks.HookWorld, root: Path) -> Stage:
+    def make(cls, world: hooks.HookWorld, commands: CommandServer, root: Path) -> Stage:
         """Lay the trap, and put a git in the way that notes its words and goes on as git."""
-        stage = cls(world, root / "marker", root / "calls")
+        stage = cls(world, commands, root / "marker", root / "calls")
         put_trap(world.tools, stage.marker)
         git = world.tools / "git"
         real = git.resolve()
@@ -136,15 +137,9 @@ class Stage:
         self, *words: str, cwd: Path | None = None, stdin: bytes = b""
     ) -> subprocess.CompletedProcess[bytes]:
         """Run the command line of the copy whose supervisor only notes its start."""
-        return subprocess.run(
-            [sys.executable, "-m", "plandock", *words],
-            cwd=cwd or self.world.repo.root,
-            env={**self.world.env, "PYTHONPATH": str(self.world.package.parent)},
-            input=stdin,
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
+        place = cwd or self.world.repo.root
+        env = {**self.world.env, "PYTHONPATH": str(self.world.package.parent)}
+        return self.commands.run(*words, cwd=place, env=env, stdin=stdin)
 
     def shell(self, text: str) -> None:
         """What must never happen: a shell reads the text."""
