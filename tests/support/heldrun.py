@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from plandock.runs.model import RunId
-from plandock.standin import Script, ToolCall, bash, commit, execution_scene, write_file
+from plandock.standin import Script, ToolCall, commit, execution_scene, write_file
 from tests.crash.crashing import hand_off, store_of
 from tests.support.laptop import Laptop
 
@@ -22,7 +22,9 @@ class HeldRun:
 
     def __init__(self, laptop: Laptop, *more: ToolCall) -> None:
         self.laptop, self.engine = laptop, laptop.engine
-        hold = bash(f"touch {GO}.waits; while [ ! -e {GO} ]; do sleep 0.2; done")
+        wait = f"touch {GO}.waits; while [ ! -e {GO} ]; do sleep 0.2; done"
+        # The CLI's own patience, in milliseconds: without it, it goes on after two minutes.
+        hold = ToolCall("Bash", {"command": wait, "description": "Wait", "timeout": 600_000})
         calls = (hold, *more, write_file("done.txt", "done\n"), commit("Done"))
         laptop.standin.script = Script(scenes=(execution_scene(calls),))
         self.id = hand_off(laptop)
