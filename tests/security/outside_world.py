@@ -86,10 +86,15 @@ class Names(BaseResolver):  # type: ignore[misc]
             count = self.asked[name, kind] = self.asked.get((name, kind), 0) + 1
         for address in ZONE[name][min(count, len(ZONE[name])) - 1]:
             if kind == "AAAA" and ":" in address:
-                reply.add_answer(RR(owner, QTYPE.AAAA, rdata=AAAA(address), ttl=0))
+                reply.add_answer(RR(owner, QTYPE.AAAA, rdata=AAAA(packed(address)), ttl=0))
             elif kind == "A" and ":" not in address:
                 reply.add_answer(RR(owner, QTYPE.A, rdata=A(address), ttl=0))
         return reply
+
+
+def packed(address: str) -> tuple[int, ...]:
+    """An IPv6 address as its bytes: dnslib reads no dotted form within one."""
+    return tuple(socket.inet_pton(socket.AF_INET6, address))
 
 
 def record(port: int, file: Path, lock: threading.Lock) -> None:
@@ -105,7 +110,7 @@ def record(port: int, file: Path, lock: threading.Lock) -> None:
 def _take(client: socket.socket, port: int, file: Path, lock: threading.Lock) -> None:
     with client:
         address = str(client.getsockname()[0]).removeprefix("::ffff:")
-        client.settimeout(5)
+        client.settimeout(60)
         try:
             got = client.recv(65536)
             if port == 8080:  # stands in for the API, and sends whoever asks elsewhere
@@ -136,7 +141,7 @@ def main(folder: Path) -> None:
 
 
 def _wait_for(port: int) -> None:
-    for _ in range(100):
+    for _ in range(4800):
         with socket.socket() as probe:
             # Bound is enough; a connection would be recorded.
             try:

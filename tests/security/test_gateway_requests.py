@@ -50,7 +50,7 @@ ALLOW: dict[str, list[str]] = {
 
 
 def _run(argv: list[str], **more: Any) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(argv, capture_output=True, timeout=30, check=True, **more)
+    return subprocess.run(argv, capture_output=True, timeout=240, check=True, **more)
 
 
 @dataclass
@@ -75,7 +75,7 @@ class Space:
 
     def wait_recorded(self, count: int) -> list[dict[str, Any]]:
         """What is recorded, when it is this much; recorders write after they answer."""
-        end = time.monotonic() + 10
+        end = time.monotonic() + 240
         while len(self.recorded()) < count and time.monotonic() < end:
             time.sleep(0.02)
         return self.recorded()
@@ -95,7 +95,7 @@ def space() -> Iterator[Space]:
         configuration.mkdir(parents=True)
         stack.callback(_forget, configuration)
         (configuration / "resolv.conf").write_text(
-            "nameserver 127.0.0.1\noptions timeout:2 attempts:1\n"
+            "nameserver 127.0.0.1\noptions timeout:30 attempts:1\n"
         )
         _run(["ip", "netns", "add", name])
         stack.callback(_run, ["ip", "netns", "delete", name])
@@ -263,6 +263,8 @@ def test_nothing_gets_out_by(space: Space, claim: str) -> None:
     answer = space.gateway.ask(PAYLOADS[claim])
     assert answer.startswith((b"HTTP/1.1 4", b"HTTP/1.1 502"))
     assert b" 200 " not in answer
+    if claim.startswith("a name that resolves to"):
+        assert answer.startswith(b"HTTP/1.1 403")  # a name without an answer gives 502
     assert space.recorded() == before
 
 
@@ -282,7 +284,7 @@ def test_an_allowed_name_gets_through(space: Space, request_: bytes, address: st
     """Positive control: the same way, the recorder gets what was said and answers."""
     before = len(space.recorded())
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(10)
+        client.settimeout(240)
         client.connect(str(space.gateway.proxy))
         client.sendall(request_)
         assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
@@ -305,7 +307,7 @@ def test_a_name_that_rebinds_is_connected_to_the_address_that_was_checked(space:
     """The first, public answer is used for the connection; the second, private one is refused."""
     before = len(space.recorded())
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(10)
+        client.settimeout(240)
         client.connect(str(space.gateway.proxy))
         client.sendall(connect("rebinds.example.org:443"))
         assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
