@@ -176,7 +176,7 @@ class Arena:
 
     def call(self, vector: Sequence[str]) -> str:
         """Run a program of the host that has to work; what it says."""
-        done = subprocess.run(vector, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(vector, capture_output=True, text=True, timeout=600, check=False)
         assert done.returncode == 0, f"{vector}: {done.stdout}{done.stderr}"
         return done.stdout
 
@@ -202,12 +202,14 @@ class Arena:
             argv = ["env", "-i", *(f"{name}={value}" for name, value in ENVIRONMENT.items())]
             vector = self.engine.exec_command(container, argv, user=user, tty=False)
             self.executors[container] = Executor(vector)
-        return self.executors[container].run(payload)
+        done = self.executors[container].run(payload)
+        assert done.returncode != 124, f"it did not end: {done}"
+        return done
 
     def now(self) -> int:
         """A point in the record, after everything that has arrived so far."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
-            line.settimeout(30)
+            line.settimeout(240)
             line.connect(str(self.control))
             with line.makefile("rb") as answer:
                 return int(answer.read())

@@ -141,6 +141,6 @@ class Cell:
         return {name: Said(*said) for name, said in json.loads(done.stdout).items()}
 
     def _host(self, vector: list[str]) -> str:
-        done = subprocess.run(vector, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(vector, capture_output=True, text=True, timeout=600, check=False)
         assert done.returncode == 0, f"{vector}: {done.stdout}{done.stderr}"
         return done.stdout

@@ -39,7 +39,7 @@ body = json.dumps({"model": "m", "max_tokens": 1, "messages": [{"role": "user", 
 for headers in HEADERS:
     r = urllib.request.Request("http://127.0.0.1:3129/v1/messages?beta=true", body.encode(),
         {"content-type": "application/json", "anthropic-version": "2023-06-01", **headers})
-    try: print(urllib.request.urlopen(r, timeout=20).status)
+    try: print(urllib.request.urlopen(r, timeout=120).status)
     except urllib.error.HTTPError as e: print(e.code)
 """
 OWN_HEADERS = (

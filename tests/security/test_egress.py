@@ -27,14 +27,14 @@ from tests.security.recorder import OTHER, PRIVATE, PUBLIC
 
 HELLO = python(
     "import socket, ssl\n"
-    "s=socket.socket(socket.AF_UNIX); s.settimeout(3); s.connect('/plandock/link/proxy.sock')\n"
+    "s=socket.socket(socket.AF_UNIX); s.settimeout(60); s.connect('/plandock/link/proxy.sock')\n"
     "n='allowed.example'; e='\\r\\n'\n"
     "s.sendall(f'CONNECT {n}:443 HTTP/1.1{e}Host: {n}:443{e}{e}'.encode())\n"
     "print(s.recv(999)); o=ssl.MemoryBIO()\n"
     "t=ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), o, server_hostname=n)\n"
     "try: t.do_handshake()\n"
     "except ssl.SSLWantReadError: pass\n"
-    "s.sendall(o.read()); s.settimeout(1)\n"
+    "s.sendall(o.read()); s.shutdown(socket.SHUT_WR)\n"
     "try: s.recv(9)\n"
     "except OSError: pass"
 )

@@ -167,7 +167,7 @@ def use(world: World) -> list[str]:
             cwd=world.root,
             env={**os.environ, "GIT_TRACE2_EVENT": str(trace), "GIT_EDITOR": "true"},
             capture_output=True,
-            timeout=120,
+            timeout=600,
             check=False,
         )
     return started(trace)

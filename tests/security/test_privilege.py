@@ -129,7 +129,7 @@ def test_where_user_namespaces_can_be_made_nothing_is_gained_in_them(
 
 WATCH = """
 import os, sys, time
-mine, end, seen = os.getpid(), time.monotonic() + 120, set()
+mine, end, seen = os.getpid(), time.monotonic() + 1200, set()
 print("watching", flush=True)
 while time.monotonic() < end and not os.path.exists("/tmp/watch-over"):
     for pid in os.listdir("/proc"):
@@ -167,7 +167,7 @@ def watched(cell: Cell, container: str, user: str, enough: int) -> str:
             if not rest.is_alive():
                 break
         cell.engine.exec(container, ["touch", "/tmp/watch-over"], user=user)
-        rest.join(150)
+        rest.join(1300)
         return "".join(lines)
     finally:
         child.kill()
