@@ -189,11 +189,7 @@ def make_box(
 @pytest.fixture
 def claude_cli(request: pytest.FixtureRequest) -> Path:
     """The real Claude Code CLI, `2.1.197` and `newest`; its absence is a failure."""
-    variable = machine.CLI_VERSIONS[request.param]
-    path = Path(os.environ.get(variable) or "/absent")
-    if not os.access(path, os.X_OK):
-        pytest.fail(f"{variable} names no program. Next step: `make setup`", pytrace=False)
-    return path
+    return machine.claude_cli(request.param)
 
 
 @pytest.fixture

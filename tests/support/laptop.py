@@ -16,9 +16,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from plandock.runs.model import Run
 from plandock.runs.store import Store
 from plandock.standin import Request, StandIn
-from tests.support import evidence, product
+from tests.support import claude_screen, evidence, product
 from tests.support.journal import note
 from tests.support.machine import CLONE, ENGINE_VARIABLES
 from tests.support.repository import Repository, make_repository, write_git_config
@@ -26,7 +27,6 @@ from tests.support.tmux import Tmux
 
 ACCESS = "sk-ant-oat01-" + "made-up-access-token-" * 3
 REFRESH = "sk-ant-ort01-" + "made-up-refresh-token-" * 3
-DIALOG = r"Would you like to proceed\?"
 
 
 class Laptop:
@@ -138,23 +138,31 @@ class Laptop:
         """What a command prints with --json."""
         return json.loads(self.plandock(*words, "--json").stdout)
 
+    def recorded(self) -> list[Run]:
+        """Every run in the store, read by this process; [] where there is no store yet."""
+        file = self.home / ".local/state/plandock/plandock.db"
+        if not file.is_file():
+            return []
+        with Store(file) as store:
+            return store.list()
+
     def runs(self) -> list[dict[str, Any]]:
         """Every run."""
         found: list[dict[str, Any]] = self.json("ps")
         return found
 
-    def plan(self, terminal: Tmux, prompt: str = "Plan it please", *words: str) -> None:
-        """Start the real CLI in plan mode, ask for a plan, and wait for its dialog."""
+    def plan(self, terminal: Tmux, prompt: str = "Plan it please", *words: str) -> list[str]:
+        """Start the real CLI in plan mode, ask for a plan, and wait for its dialog.
+
+        The dialog takes keys then, and the cursor stands on the first option; returns the words
+        of them all.
+        """
         terminal.start(
             [self.cli, "--permission-mode", "plan", *words], cwd=self.repo.root, env=self.env
         )
-        terminal.wait_for(r"plan mode|for shortcuts", 30)
-        time.sleep(1.0)  # a key pressed while the screen is being built is lost
-        terminal.type(prompt)
-        time.sleep(0.3)
-        terminal.send("Enter")
-        terminal.wait_for(DIALOG, 60)
-        time.sleep(1.5)  # 2.1.330 loses a key that comes with the dialog (measured)
+        terminal.wait_for(r"plan mode|for shortcuts", claude_screen.PATIENCE_S)
+        claude_screen.ask(terminal, prompt)
+        return claude_screen.wait_for_plan(terminal)
 
     def host_requests(self, session: str) -> list[Request]:
         """The model requests that this machine's own CLI has made (its title aside)."""

@@ -73,6 +73,17 @@ def to_drop(names: Iterable[str]) -> list[str]:
     ]
 
 
+def claude_cli(name: str) -> Path:
+    """The real CLI by its name in `CLI_VERSIONS`; its absence fails the test."""
+    import pytest
+
+    variable = CLI_VERSIONS[name]
+    path = Path(os.environ.get(variable) or "/absent")
+    if not os.access(path, os.X_OK):
+        pytest.fail(f"{variable} names no program. Next step: `make setup`", pytrace=False)
+    return path
+
+
 def move_in(home: Path, patch: pytest.MonkeyPatch) -> None:
     """A throwaway HOME; nothing in the environment names a model, a key, a login or a repo."""
     note("home", home)

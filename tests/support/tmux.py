@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shlex
 import subprocess
+import sys
 import tempfile
+import termios
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -73,6 +76,16 @@ class Tmux:
         """Type text letter by letter, be it the name of a key or not."""
         done = self._tmux("send-keys", "-l", "--", text)
         assert done.returncode == 0, f"tmux: {done.stderr.strip()}"
+
+    def unread(self) -> int:
+        """How many bytes were typed that the program has not read yet (in raw mode)."""
+        terminal = self._tmux("display-message", "-p", "#{pane_tty}").stdout.strip()
+        handle = os.open(terminal, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
+        try:
+            answer = fcntl.ioctl(handle, termios.FIONREAD, bytes(4))
+        finally:
+            os.close(handle)
+        return int.from_bytes(answer, sys.byteorder)
 
     def screen(self) -> str:
         """What stands on the screen, lines that were wrapped joined, without colours."""
