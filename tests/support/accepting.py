@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from plandock.hook.launcher import HOOKS
-from tests.support.hooks import Answer, finish, load
+from tests.support.hooks import VERSIONS, Answer, finish, load
 from tests.support.laptop import Laptop
 
-VERSION, CASE = "2.1.330", "auto"
+VERSION, CASE = VERSIONS[-1], "auto"
 ACCEPTED = "PostToolUse-ExitPlanMode-auto"
 PROMPT = "UserPromptSubmit"
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from plandock.claude.binary import TESTED
 from plandock.runs.model import Run
 from plandock.runs.store import Store
 from tests.support.journal import note
@@ -28,7 +29,7 @@ from tests.support.machine import CLONE
 from tests.support.repository import Repository
 
 PAYLOADS = CLONE / "tests" / "unit" / "data" / "payloads"
-VERSIONS = ("2.1.197", "2.1.330")
+VERSIONS = TESTED
 PACKAGE = CLONE / "src" / "plandock"
 ENTRY = PACKAGE / "hook" / "entry.py"
 

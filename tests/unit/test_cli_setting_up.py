@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from plandock.claude.binary import TESTED
 from tests.support.repository import Repository
 
 Plandock = Callable[..., subprocess.CompletedProcess[str]]
@@ -49,7 +50,7 @@ def plandock(repo: Repository, tmp_path: Path) -> Plandock:
 def fake_claude(tmp_path: Path) -> Path:
     """A program that only says which version it is."""
     program = tmp_path / "claude"
-    program.write_text("#!/bin/sh\necho '2.1.330 (Claude Code)'\n")
+    program.write_text(f"#!/bin/sh\necho '{TESTED[1]} (Claude Code)'\n")
     program.chmod(0o755)
     return program
 
@@ -191,8 +192,30 @@ def test_doctor_is_content_once_all_is_there(plandock, home, fake_claude):
     found = findings(plandock("doctor", "--json", PLANDOCK_CLAUDE=str(fake_claude)))
     false = [row for rows in found.values() for row in rows if row["ok"] is False]
     assert [row["check"] for row in false] == ["engine"]
-    assert "2.1.330" in found["cli"][0]["detail"]
+    assert found["cli"][0]["ok"] is True
+    assert TESTED[1] in found["cli"][0]["detail"]
     assert "setup token" in found["login"][0]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("version", "side", "remedy"),
+    [
+        ("2.1.100", "is older than", "claude update"),
+        ("2.1.9999", "is newer than", "plandock demo"),
+        ("2.1.9999", "an accepted plan stay on this machine", f"claude install {TESTED[1]}"),
+        ("2.1.200-rc.1", "is none of those", "plandock demo"),
+    ],
+)
+def test_doctor_warns_of_a_cli_beyond_the_tested_range(
+    plandock, fake_claude, version, side, remedy
+):
+    """It names the version and the range, and says what to do; it is no failure."""
+    fake_claude.write_text(f"#!/bin/sh\necho '{version} (Claude Code)'\n")
+    (row,) = findings(plandock("doctor", "--json", PLANDOCK_CLAUDE=str(fake_claude)))["cli"]
+    assert row["ok"] is None
+    assert side in row["detail"]
+    assert all(x in row["detail"] for x in (version, *TESTED))
+    assert remedy in row["remedy"]
 
 
 def test_doctor_names_what_would_bill_per_token(plandock, repo):

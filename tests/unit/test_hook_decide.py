@@ -148,9 +148,9 @@ def test_the_trigger_says_which_way_it_came():
 
 @pytest.mark.parametrize("path", sorted(hooks.PAYLOADS.rglob("*.json")), ids=lambda p: p.stem)
 def test_real_payloads_hand_off_only_where_a_plan_was_accepted(path):
-    """Of all that both real CLIs sent, with nothing on record, only acceptances hand off."""
+    """Of all that the real CLIs sent, with nothing on record, only acceptances hand off."""
     found = payload.parse(path.read_bytes())
     assert found is not None
-    accepted = path.stem == "PostToolUse-ExitPlanMode-auto"
+    accepted = path.stem in {f"PostToolUse-ExitPlanMode-{mode}" for mode in ALL}
     assert (act(found) is Act.HAND_OFF) == accepted
     assert json.loads(path.read_bytes())["session_id"] == found.session_id

@@ -1,4 +1,4 @@
-"""The real Claude Code CLI in two versions, from npm as this machine has it configured.
+"""The real Claude Code CLI at both ends of the tested range, from npm as this machine has it.
 
 The native binary of the platform's package is unpacked into the set-up folder; nothing is
 installed on the machine but npm itself, and no Node is needed to run it.
@@ -6,61 +6,53 @@ installed on the machine but npm itself, and no Node is needed to run it.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
 import sys
 import tarfile
 import tempfile
-import time
 from pathlib import Path
 
+from plandock.claude.binary import TESTED
 from tools.setup.commands import SetupError, apt_install, attempt, have, last_line, require, say
 from tools.setup.folder import record_env, setup_dir
 
 PACKAGE = "@anthropic-ai/claude-code"
-OLDER = "2.1.197"
-"""The older of the two versions that the facts about the CLI were measured with."""
-ASK_AGAIN_AFTER_S = 24 * 3600
 NPM_HINT = "see whether `npm ping` works; the CLI comes from npm"
 
 
 def ensure() -> None:
-    """Unpack both versions where they are missing and record where they are."""
-    newest = _newest()
+    """Unpack both versions where they are missing and record where they are.
+
+    What npm calls the newest plays no part: a release of the CLI must not change what a test of
+    this commit says.  `make cli-matrix` looks at it.
+    """
+    older, newest = TESTED
     record_env(
         {
-            f"PLANDOCK_TEST_CLI_{OLDER.replace('.', '_')}": str(_unpacked(OLDER)),
-            "PLANDOCK_TEST_CLI_NEWEST": str(_unpacked(newest)),
+            f"PLANDOCK_TEST_CLI_{older.replace('.', '_')}": str(fetch(older)),
+            "PLANDOCK_TEST_CLI_NEWEST": str(fetch(newest)),
             "PLANDOCK_TEST_CLI_NEWEST_VERSION": newest,
         }
     )
-    say(f"Claude Code CLI: {OLDER} and {newest}")
+    say(f"Claude Code CLI: {older} and {newest}")
+
+
+def newest() -> str:
+    """The newest version that npm has; raises :class:`SetupError`."""
+    _need_npm()
+    told = attempt(["npm", "view", PACKAGE, "version"], timeout_s=60)
+    version = told.stdout.strip()
+    if told.returncode != 0 or not version:
+        raise SetupError(f"npm does not know {PACKAGE}: {last_line(told)}", NPM_HINT)
+    return version
 
 
 def _folder() -> Path:
     folder = setup_dir() / "cli"
     folder.mkdir(exist_ok=True)
     return folder
-
-
-def _newest() -> str:
-    """The newest version; asked once a day, and what was known last where npm does not answer."""
-    note = _folder() / "newest.json"
-    known = json.loads(note.read_text()) if note.exists() else None
-    if known and time.time() - known["asked"] < ASK_AGAIN_AFTER_S:
-        return str(known["version"])
-    _need_npm()
-    told = attempt(["npm", "view", PACKAGE, "version"], timeout_s=60)
-    version = told.stdout.strip()
-    if told.returncode != 0 or not version:
-        if known:
-            say(f"npm does not answer; staying with {known['version']}")
-            return str(known["version"])
-        raise SetupError(f"npm does not know {PACKAGE}: {last_line(told)}", NPM_HINT)
-    note.write_text(json.dumps({"version": version, "asked": time.time()}))
-    return version
 
 
 def _platform_package() -> str:
@@ -81,8 +73,11 @@ def _need_npm() -> None:
         apt_install(["npm"], "npm")
 
 
-def _unpacked(version: str) -> Path:
-    """The binary of one version, fetched when it is not there.  npm checks its integrity."""
+def fetch(version: str) -> Path:
+    """The binary of one version, fetched when it is not there.  npm checks its integrity.
+
+    Raises :class:`SetupError` with the next step.
+    """
     binary = _folder() / version / "claude"
     if binary.exists():
         return binary

@@ -19,11 +19,13 @@ from plandock.claude import jsonfile
 from plandock.claude.redact import redact
 from plandock.errors import PlandockError
 
-TESTED = ("2.1.197", "2.1.330")
-"""The oldest and the newest version that the tests were run with."""
+TESTED = ("2.1.197", "2.1.332")
+"""The oldest and the newest version that the tests are run with; payloads of both are recorded."""
 
 # `claude --version` prints "2.1.330 (Claude Code)".
 _VERSION = re.compile(r"^\s*v?(\d{1,6}\.\d{1,6}\.\d{1,6}(?:-[0-9A-Za-z.-]{1,40})?)(?=\s|$)", re.M)
+
+_RELEASE = re.compile(r"(\d+)\.(\d+)\.(\d+)")
 
 # A small file is a wrapper: what it starts can change while it stays as it is.
 _WRAPPER_BYTES = 1 << 20
@@ -89,12 +91,25 @@ def version_of(binary: Path, *, timeout_s: float = 30.0) -> str:
 
 
 def tested(version: str) -> bool:
-    """Whether a version lies within :data:`TESTED`, both ends included."""
-    match = re.fullmatch(r"(\d+)\.(\d+)\.(\d+)", version)
-    if match is None:
-        return False  # a pre-release, or not a version at all
-    low, high = (tuple(map(int, x.split("."))) for x in TESTED)
-    return low <= tuple(map(int, match.groups())) <= high
+    """Whether a version lies within :data:`TESTED`, both ends included; no pre-release does."""
+    return _RELEASE.fullmatch(version) is not None and not older(version) and not newer(version)
+
+
+def older(version: str) -> bool:
+    """Whether a version comes before :data:`TESTED`."""
+    return _numbers(version) < _numbers(TESTED[0])
+
+
+def newer(version: str) -> bool:
+    """Whether a version comes after :data:`TESTED`."""
+    return _numbers(version) > _numbers(TESTED[1])
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    # What is no version at all is neither older nor newer.
+    found = _RELEASE.match(version) or _RELEASE.match(TESTED[0])
+    assert found is not None, "TESTED holds versions"
+    return tuple(map(int, found.groups()))
 
 
 def _ask(binary: Path, timeout_s: float) -> str:

@@ -123,12 +123,20 @@ def _engine(ground: Ground) -> Iterator[Finding]:
 def _cli(ground: Ground) -> Iterator[Finding]:
     program = binary.find_claude(ground.environ)
     ground.cli_version = binary.version_of(program)
-    said = f"Claude Code {ground.cli_version} at {program}"
-    if binary.tested(ground.cli_version):
+    version, (low, high) = ground.cli_version, binary.TESTED
+    said = f"Claude Code {version} at {program}"
+    if binary.tested(version):
         yield Finding("cli", True, said)
+    elif binary.older(version):
+        said += f" is older than all that plandock was tested with ({low} to {high})"
+        yield Finding("cli", None, said, "claude update")
     else:
-        low, high = binary.TESTED
-        yield Finding("cli", None, said, f"plandock was tested with {low} to {high}; try a demo")
+        which = "newer than all" if binary.newer(version) else "none of those"
+        yield Finding(
+            "cli", None, f"{said} is {which} that plandock was tested with ({low} to {high}): its "
+            "hooks may differ, and an accepted plan stay on this machine",
+            f"try it with: plandock demo; where that fails, report it and: claude install {high}",
+        )  # fmt: skip
 
 
 def _image(ground: Ground) -> Iterator[Finding]:

@@ -1,0 +1,1 @@
+"""What Claude Code tells its hooks about a plan, version by version."""
