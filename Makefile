@@ -6,10 +6,11 @@ VENV_PYTHON := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup venv demo test quick matrix steady lint fmt bench fuzz crash soak limits stop clean
+.PHONY: help setup venv demo test quick matrix steady lint fmt bench fuzz crash soak limits \
+	cli-matrix mutations stop clean
 
 help: ## what can be made
-	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 17
 
 venv:
 	@PYTHON='$(PYTHON)' tools/setup/bootstrap.sh
@@ -55,6 +56,9 @@ soak: setup ## 200 runs through the queue, and what they leave; ARGS='--runs 40 
 
 limits: setup ## whole runs through limits and failures with both CLIs; prints what each cost
 	@PLANDOCK_TEST_LIMITS=all $(VENV_PYTHON) -m pytest -s tests/e2e/test_limits.py $(ARGS)
+
+cli-matrix: venv ## what each version of the CLI tells its hooks; ARGS='2.1.197 latest' names them
+	@$(VENV_PYTHON) -m tools.setup programs && $(VENV_PYTHON) -m tools.cli_matrix $(ARGS)
 
 stop: venv ## stop the Docker daemon, if set-up started it
 	@$(VENV_PYTHON) -m tools.setup stop
