@@ -1,0 +1,96 @@
+"""Volumes that hold the only copy of something are removed by neither harvest nor recover."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from plandock import paths
+from plandock.engines import detect
+from plandock.engines.protocol import Volume
+from plandock.runs.model import Run, RunId, State
+from plandock.runs.store import Store
+from plandock.supervisor import harvesting, recover
+from tests.support.repository import Repository
+
+DONE = {"target": "done", "reason": "", "exit_code": 0}
+
+
+class Engine:
+    """An engine that has the volume with the run's work, and nothing else."""
+
+    name = "docker"
+
+    def __init__(self) -> None:
+        self.removed: list[str] = []
+
+    def volumes(self, _: str) -> list[Volume]:
+        """The one with the work."""
+        return [Volume("plandock-r222-work", {"plandock.run": "r222"})]
+
+    def containers(self, _: str) -> list[Any]:
+        """No container is left."""
+        return []
+
+    def remove(self, name: str) -> None:
+        """One that is not there is fine."""
+
+    def remove_volume(self, name: str) -> None:
+        """Keep in mind that it was removed."""
+        self.removed.append(name)
+
+
+@pytest.mark.parametrize(
+    ("notes", "kept"), [(["files over 100 MiB were left behind: core"], True), ([], False)]
+)
+def test_harvest_keeps_the_volume_when_something_is_left_behind(
+    repo: Repository, monkeypatch: pytest.MonkeyPatch, notes: list[str], kept: bool
+) -> None:
+    """It is the only copy; the control: with all of it home, the volume goes."""
+    engine = Engine()
+    monkeypatch.setattr(detect, "choose", lambda _: engine)
+    taken = SimpleNamespace(
+        head=repo.head(), commits=2, branch="feature/auto", flagged=[], notes=notes
+    )
+    monkeypatch.setattr(harvesting, "take_work", lambda *_: taken)
+    monkeypatch.setattr(harvesting, "_bring_conversation_home", lambda *_: None)
+    paths.run_dir("r222").mkdir(parents=True)
+    with Store() as store:
+        run = Run(
+            id=RunId("r222"), state=State.HARVESTING, repo=str(repo.root), handoff_key="k",
+            engine="docker", staged=True, ending=DONE,
+        )  # fmt: skip
+        run, _ = store.add(run, name_branch=lambda _: "feature/auto")
+        harvesting.harvest(store, run)
+        ended = store.get("r222")
+    assert (ended.state, ended.staged) == (State.DONE, kept)
+    assert ("plandock-r222-work" in engine.removed) is not kept
+    assert any("in the volume plandock-r222-work" in note for note in ended.notes) is kept
+
+
+@pytest.mark.parametrize(
+    ("fields", "kept"),
+    [
+        ({"staged": True}, True),
+        ({"exit_code": 23}, True),
+        ({"commits": 1, "head": "1" * 40}, True),
+        ({}, False),
+    ],
+    ids=["not-home-whole", "refused", "branch-without-its-head", "nothing-of-worth"],
+)
+def test_recover_removes_no_volume_that_holds_work(
+    repo: Repository, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], kept: bool
+) -> None:
+    """A run has ended, and the engine still has its volume."""
+    engine = Engine()
+    paths.run_dir("r222").mkdir(parents=True)
+    ended = Run(
+        id=RunId("r222"), state=State.FAILED, repo=str(repo.root), handoff_key="k",
+        engine="docker", branch="feature/auto", **fields,
+    )  # fmt: skip
+    parts = recover._Parts(volumes=engine.volumes(""))
+    found = list(recover._clear(engine, ended, parts, dry_run=False))  # type: ignore[arg-type]
+    assert engine.removed == ([] if kept else ["plandock-r222-work"])
+    assert bool(found) is not kept

@@ -1,0 +1,102 @@
+"""The steward as it lies in the image: what it does first, and what it never begins."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import plandock
+
+PACKAGE = Path(plandock.__file__).parent
+
+# Answers like the CLI: who pays when it is asked, and, once it has the prompt, its first message.
+_CLI = """#!{python}
+import json, sys
+if sys.argv[1:] == ["auth", "status"]:
+    print(json.dumps({{"loggedIn": True, "authMethod": "claude.ai"}}))
+    sys.exit()
+sys.stdin.readline()
+print(json.dumps({{"type": "system", "subtype": "init", "apiKeySource": {source!r}}}), flush=True)
+print(json.dumps({{"type": "result"}}), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def steward(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ModuleType]:
+    """The steward's module, loaded by its path, with this test's folder for home."""
+    before = set(sys.modules)
+    inside = [str(PACKAGE / part / "inside") for part in ("box", "workspace")]
+    monkeypatch.setattr(sys, "path", [*sys.path, *inside])
+    place = PACKAGE / "box" / "inside" / "steward.py"
+    spec = importlib.util.spec_from_file_location("steward_by_itself", place)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "HOME", str(tmp_path))
+    yield module
+    for name in set(sys.modules) - before:
+        if (getattr(sys.modules[name], "__file__", "") or "").startswith(tuple(inside)):
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize(("source", "opens"), [("none", True), ("ANTHROPIC_API_KEY", False)])
+def test_the_gate_is_shut_before_the_prompt_and_opens_when_the_payer_is_named(
+    steward: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: str, opens: bool
+) -> None:
+    """No request of a run can leave before the CLI has said that the login pays."""
+    cli = tmp_path / "claude"
+    cli.write_text(_CLI.format(python=sys.executable, source=source))
+    cli.chmod(0o755)
+    monkeypatch.setattr(steward, "CLI", str(cli))
+    made = steward.Steward()
+    made.wish = {"cwd": str(tmp_path), "billing": "subscription"}
+    made.prompt = "Proceed."
+    at_the_prompt: list[bool] = []
+    speak = made.speak
+
+    def heard(text: str) -> None:
+        at_the_prompt.append(made.relay.gate.is_set())
+        speak(text)
+
+    monkeypatch.setattr(made, "speak", heard)
+    assert made.relay.gate.is_set()  # the question who pays goes through
+    _, why = made.converse([str(cli)], {})
+    with made.cli:  # closes its pipes, which end with the steward's process otherwise
+        pass
+    assert at_the_prompt == [False]
+    assert (made.relay.gate.is_set(), why) == (opens, "" if opens else "billing")
+
+
+@pytest.mark.parametrize("ok", [False, True])
+def test_a_box_that_is_not_as_ordered_begins_nothing(
+    steward: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    ok: bool,
+) -> None:
+    """One check that is false is enough: no login is written, no program started."""
+    checks = [{"name": "user", "ok": True}, {"name": "network", "ok": ok, "detail": "eth0"}]
+    monkeypatch.setattr(steward.probe, "examine", lambda _: iter(checks))
+    made = steward.Steward()
+    made.wish = {"cwd": "/r", "isolation": {}, "credentials": {"claudeAiOauth": {}}}
+
+    def keep(_: Any) -> None:
+        pytest.fail("the login is written: it begins")
+
+    monkeypatch.setattr(made, "keep_credentials", keep)
+    if ok:  # the control
+        with pytest.raises(pytest.fail.Exception):
+            made.carry_out()
+    else:
+        assert made.carry_out() == (1, "isolation")
+    told = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert told["checks"] == checks
