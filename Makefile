@@ -60,6 +60,9 @@ limits: setup ## whole runs through limits and failures with both CLIs; prints w
 cli-matrix: venv ## what each version of the CLI tells its hooks; ARGS='2.1.197 latest' names them
 	@$(VENV_PYTHON) -m tools.setup programs && $(VENV_PYTHON) -m tools.cli_matrix $(ARGS)
 
+mutations: setup ## rules broken on purpose, each to be caught by a test; ARGS='NAME…', ARGS=--list
+	@$(VENV_PYTHON) -m tools.mutations $(ARGS)
+
 stop: venv ## stop the Docker daemon, if set-up started it
 	@$(VENV_PYTHON) -m tools.setup stop
 
