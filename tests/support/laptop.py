@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 import subprocess
 import threading
@@ -16,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from plandock.runs import alive
 from plandock.runs.model import Run
 from plandock.runs.store import Store
 from plandock.standin import Request, StandIn
@@ -27,6 +29,7 @@ from tests.support.tmux import Tmux
 
 ACCESS = "sk-ant-oat01-" + "made-up-access-token-" * 3
 REFRESH = "sk-ant-ort01-" + "made-up-refresh-token-" * 3
+PATIENCE_S = 1200.0
 
 
 class Laptop:
@@ -221,6 +224,47 @@ class Laptop:
             capture_output=True,
             check=False,
         )
+
+    def store(self) -> Store:
+        """This user's runs, read by the test: no command of the product moves one on by that."""
+        return Store(self.home / ".local/state/plandock/plandock.db")
+
+    def hand_off(
+        self,
+        plan: str = "# The plan\n\nDo it.\n",
+        *words: str,
+        env: Mapping[str, str] | None = None,
+    ) -> str:
+        """Hand a plan off by hand and do not wait; the id of its run."""
+        said = self.plandock("run", "--plan", "-", *words, stdin=plan, env=env).stdout
+        found = re.search(r"handed off as (\w+) ", said)
+        assert found, said
+        return found[1]
+
+    def until(self, run_id: str, *states: str, reason: str = "") -> Run:
+        """The run as soon as it is in one of these states (for that reason); fails where it
+        ends in another."""
+        end = time.monotonic() + PATIENCE_S
+        with self.store() as store:
+            while True:
+                run = store.get(run_id)
+                if run.state in states and reason in ("", run.reason):
+                    return run
+                assert not run.state.final, run
+                assert time.monotonic() < end, run
+                time.sleep(0.1)
+
+    def until_over(self, run_id: str) -> Run:
+        """The run as soon as it has ended, whatever way, and its supervisor is gone."""
+        end = time.monotonic() + PATIENCE_S
+        with self.store() as store:
+            while True:
+                run = store.get(run_id)
+                driven = alive.is_same(run.supervisor_pid, run.supervisor_started)
+                if run.state.final and not driven:
+                    return run
+                assert time.monotonic() < end, run
+                time.sleep(0.1)
 
 
 def tool_names(requests: Sequence[Request]) -> list[str]:
