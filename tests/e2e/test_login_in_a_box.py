@@ -13,11 +13,18 @@ import pytest
 
 from plandock.box import keeper
 from tests.support import loginbox
-from tests.support.laptop import Laptop
+from tests.support.laptop import PATIENCE_S, Laptop
 from tests.support.loginbox import BOX_ACCESS, BOX_REFRESH
+from tests.support.pairs import DOCKER, FULL, PAIRS, Pair
 from tests.support.tmux import Tmux
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.e2e]
+
+
+def with_each(*pairs: Pair) -> pytest.MarkDecorator:
+    """Let a test run with each of these engines and versions of the CLI."""
+    found = [(pair.engine, pair.version) for pair in pairs]
+    return pytest.mark.parametrize(("engine", "claude_cli"), found, indirect=True)
 
 
 @pytest.fixture
@@ -42,28 +49,25 @@ def _hand_off(laptop: Laptop) -> subprocess.CompletedProcess[str]:
 
 def _wait_in_vain(laptop: Laptop) -> str:
     """Hand off without a login that serves: the run waits for one; what `show` says, then stop."""
-    laptop.plandock("run", "--plan", "-", stdin="# Plan\n\nDo it.\n")
-    end = time.monotonic() + 200
-    while (run := laptop.json("show", "last"))["reason"] != "login":
-        assert time.monotonic() < end, run
-        time.sleep(0.3)
-    assert run["state"] == "waiting"
-    shown = laptop.plandock("show", "last").stdout
-    laptop.plandock("stop", "last")
-    assert laptop.json("show", "last")["state"] == "stopped"
+    run = laptop.hand_off()
+    laptop.until(run, "waiting", reason="login")
+    shown = laptop.plandock("show", run).stdout
+    laptop.plandock("stop", run)
+    laptop.until(run, "stopped")
     return shown
 
 
+@with_each(*PAIRS)
 def test_the_real_clis_sign_in_appears_and_ctrl_c_leaves_nothing_behind(
     laptop: Laptop, image: str, tmux: Tmux
 ) -> None:
     """Anthropic's own address and the place for the code are shown; no container outlives it."""
     assert image
     tmux.start(["plandock", "login", "--box"], cwd=laptop.repo.root, env=laptop.env)
-    tmux.wait_for(r"https://claude\.(ai|com)/\S*oauth/authorize", 60)
+    tmux.wait_for(r"https://claude\.(ai|com)/\S*oauth/authorize", 300)
     assert len(loginbox.remains(laptop)) == 3  # keeper, gateway, and their link
     tmux.send("C-c")
-    until = time.monotonic() + 30
+    until = time.monotonic() + PATIENCE_S
     while tmux.exit_code() is None and time.monotonic() < until:
         time.sleep(0.1)
     assert tmux.exit_code() in (21, 130), tmux.screen()
@@ -71,14 +75,14 @@ def test_the_real_clis_sign_in_appears_and_ctrl_c_leaves_nothing_behind(
 
 
 # On Podman the volume between the two containers was seen to stay after a SIGKILL (README).
-@pytest.mark.parametrize("engine", ["docker"], indirect=True)
+@with_each(*(pair for pair in (PAIRS if FULL else DOCKER) if pair.engine == "docker"))
 def test_a_killed_sign_in_leaves_no_container_behind(
     laptop: Laptop, image: str, tmux: Tmux
 ) -> None:
     """Not even SIGKILL: keeper and gateway end when the host's process has gone."""
     assert image
     tmux.start(["plandock", "login", "--box"], cwd=laptop.repo.root, env=laptop.env)
-    tmux.wait_for(r"oauth/authorize", 60)
+    tmux.wait_for(r"oauth/authorize", 300)
     argv = ["pgrep", "-f", f"{laptop.env['PATH'].split(':')[0]}/plandock login --box"]
     found = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split()
     mine = [p for p in found if _home_of(int(p)) == str(laptop.home)]
@@ -92,7 +96,7 @@ def test_a_killed_sign_in_leaves_no_container_behind(
         "--filter",
         f"label={keeper.OWNER}={loginbox.volume_of(laptop)}",
     ]
-    until = time.monotonic() + 30
+    until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
         if not subprocess.run(words, capture_output=True, text=True, check=True).stdout.split():
             break
@@ -113,6 +117,7 @@ def _home_of(pid: int) -> str:
     return os.fsdecode(pairs.get(b"HOME", b""))
 
 
+@with_each(*PAIRS)
 def test_a_run_uses_the_login_in_the_volume(laptop: Laptop, image: str) -> None:
     """Its access token pays; its refresh token is not sent, and not kept on this machine."""
     loginbox.place(laptop, image)
@@ -128,6 +133,7 @@ def test_a_run_uses_the_login_in_the_volume(laptop: Laptop, image: str) -> None:
     assert loginbox.volume_of(laptop) in found["login"]["detail"]
 
 
+@with_each(*PAIRS)
 def test_without_a_login_or_with_one_that_cannot_be_renewed_it_waits_and_says_what_to_do(
     laptop: Laptop, image: str
 ) -> None:

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from plandock.standin import Failure, Script, bash, execution_scene
+from tests.crash.crashing import processes_of
 from tests.support import accepting, machine, prompts
-from tests.support.laptop import ACCESS, Laptop
+from tests.support.laptop import ACCESS, PATIENCE_S, Laptop
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.e2e]
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.e2e]
 
 TITLE = '"; owned; $(owned) `owned` <b>x</b> --app-name=owned'
 PLAN = f"# {TITLE} \x1b]0;owned\x07\n\nDo it.\n"
@@ -52,7 +53,7 @@ def calls(seen: Path) -> list[Any]:
 
 def until(what: Callable[[], object]) -> None:
     """Wait until it is so."""
-    end = time.monotonic() + 240
+    end = time.monotonic() + PATIENCE_S
     while not what():
         assert time.monotonic() < end
         time.sleep(0.3)
@@ -79,15 +80,13 @@ def test_each_event_is_told_once_by_each_way_and_the_conversation_hears_the_outc
 
     session = str(uuid.uuid4())
     assert "handed off" in accepting.accept(laptop, PLAN, session=session).stop
-    run = laptop.json("show", "last")["id"]
+    with laptop.store() as store:
+        run = store.find("last").id
     assert f"handed off as run {run}" in accepting.prompt(laptop, session).context
     until(lambda: calls(own) and calls(desktop))
     assert accepting.prompt(laptop, session).silent  # it has not ended yet
-    renewed = json.loads((laptop.config / ".credentials.json").read_text())
-    renewed["claudeAiOauth"]["accessToken"] = ACCESS.replace("made-up", "renewed")
-    (laptop.config / "new").write_text(json.dumps(renewed))
-    os.replace(laptop.config / "new", laptop.config / ".credentials.json")
-    laptop.plandock("wait", run, "--timeout", "300")
+    laptop.log_in(token=ACCESS.replace("made-up", "renewed"))
+    laptop.until_over(run)
     until(lambda: len(calls(own)) > 1 and len(calls(desktop)) > 1)
 
     told = accepting.prompt(laptop, session).context
@@ -97,7 +96,8 @@ def test_each_event_is_told_once_by_each_way_and_the_conversation_hears_the_outc
     assert accepting.prompt(laptop, session).silent
     for words in (["ps"], ["recover"], ["wait", run], ["show", run]):
         laptop.plandock(*words)
-    time.sleep(1.0)
+    # Whatever would tell of it once more has ended.
+    assert processes_of(laptop, PATIENCE_S) == []
     assert [event for _, event, _ in calls(own)] == ["login", "done"]
     for argv, event, given in calls(own):
         assert argv == ["my $(owned)", "word"]
