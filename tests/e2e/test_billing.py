@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from tests.support.laptop import ACCESS, Laptop
+from tests.support.laptop import ACCESS
+from tests.support.run_batch import CaseResult, cases, looks_at
+from tests.support.run_batch import batch as batch
+from tests.support.run_batch import case as case
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.e2e, pytest.mark.engine]
 
 KEY = "sk-ant-api03-made-up-key-" + "x" * 40
 HOSTILE: dict[str, dict[str, object]] = {
@@ -21,89 +21,102 @@ HOSTILE: dict[str, dict[str, object]] = {
     "helper": {"apiKeyHelper": f"echo {KEY}"},
     "provider": {"env": {"CLAUDE_CODE_USE_BEDROCK": "1"}},
 }
+UNPINNABLE = {"env": {"ANTHROPIC_UNIX_SOCKET": "/tmp/x.sock", "ANTHROPIC_API_KEY": KEY}}
+IN_REPOSITORY = {**HOSTILE, "unpinnable": UNPINNABLE}
 
 
-def _hand_off(laptop: Laptop) -> int:
-    done = laptop.plandock("run", "--plan", "-", "--wait", stdin="# Plan\n", check=False)
-    return done.returncode
+def run_in_a_hostile_repository(result: CaseResult) -> None:
+    """The repository's own settings would have somebody else pay."""
+    settings = IN_REPOSITORY[result.case.name]
+    result.laptop.repo.commit({".claude/settings.json": json.dumps(settings)})
+    result.run_through()
 
 
-def _paid_by_the_login(laptop: Laptop) -> None:
-    requests = laptop.standin.model_requests
-    assert requests
-    assert {r.auth for r in laptop.standin.requests if r.method == "POST"} == {"bearer"}
-    assert {r.token for r in requests} == {ACCESS}
+def run_beside_a_key_of_the_users(result: CaseResult) -> None:
+    """A key in the user's environment, a helper in the user's settings."""
+    settings = result.laptop.config / "settings.json"
+    settings.write_text(json.dumps({"apiKeyHelper": f"echo {KEY}"}))
+    result.run_through()
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-def test_a_repositorys_settings_do_not_change_who_pays(
-    make_laptop: Callable[..., Laptop], claude_cli: Path, name: str
-) -> None:
-    """Keys, helpers, headers and providers in the repository: the login's own token is sent."""
-    laptop = make_laptop(claude_cli)
-    laptop.repo.commit({".claude/settings.json": json.dumps(HOSTILE[name])})
-    assert _hand_off(laptop) == 0
-    _paid_by_the_login(laptop)
-
-
-def test_a_key_on_the_host_stays_there(
-    make_laptop: Callable[..., Laptop], claude_cli: Path
-) -> None:
-    """ANTHROPIC_API_KEY in the user's environment and apiKeyHelper in the user's settings."""
-    laptop = make_laptop(claude_cli, env={"ANTHROPIC_API_KEY": KEY})
-    (laptop.config / "settings.json").write_text(json.dumps({"apiKeyHelper": f"echo {KEY}"}))
-    assert _hand_off(laptop) == 0
-    _paid_by_the_login(laptop)
-    text = (laptop.home / ".local/state/plandock").rglob("*")
-    assert not [p for p in text if p.is_file() and KEY.encode() in p.read_bytes()]
-    assert any("ANTHROPIC_API_KEY" in note for note in laptop.json("show", "last")["notes"])
-
-
-def test_an_explicit_api_key_is_used_and_said(
-    make_laptop: Callable[..., Laptop], claude_cli: Path
-) -> None:
-    """Positive control: with billing = "api-key" the key does pay, and the receipt says so."""
-    laptop = make_laptop(claude_cli, env={"ANTHROPIC_API_KEY": KEY, "PLANDOCK_BILLING": "api-key"})
-    assert _hand_off(laptop) == 0
-    assert {r.auth for r in laptop.standin.model_requests} == {"x-api-key"}
-    assert "API key" in laptop.json("receipt", "last")["payer"]
-
-
-def test_without_a_login_nothing_starts_and_the_exit_code_is_21(
-    make_laptop: Callable[..., Laptop], claude_cli: Path
-) -> None:
-    """No login: refused at the hand-off, with the next step; an expired one is waited for."""
-    laptop = make_laptop(claude_cli)
+def hand_off_without_a_login(result: CaseResult) -> None:
+    """First there is none, then one that has expired."""
+    laptop, seen = result.laptop, result.seen
     (laptop.config / ".credentials.json").unlink()
-    done = laptop.plandock("run", "--plan", "-", "--wait", stdin="# Plan\n", check=False)
-    assert done.returncode == 21
-    assert "/login" in done.stderr
+    seen["refused"] = laptop.plandock(
+        "run", "--plan", "-", "--wait", stdin=result.plan, check=False
+    )
     laptop.log_in(expires_in_s=-60)
-    laptop.plandock("run", "--plan", "-", stdin="# Plan\n")
-    end = time.monotonic() + 60
-    while (run := laptop.json("show", "last"))["state"] != "waiting":
-        assert time.monotonic() < end, run
-        time.sleep(0.2)
-    assert run["reason"] == "login"
-    assert run["hint"]
-    laptop.plandock("stop", "last")
-    assert laptop.json("show", "last")["state"] == "stopped"
-    assert laptop.standin.model_requests == []
+    result.hand_off()
+    seen["waiting"] = result.until("waiting")
+    laptop.plandock("stop", result.run_id)
 
 
-def test_what_cannot_be_pinned_is_refused_with_21_and_no_request_leaves(
-    make_laptop: Callable[..., Laptop], claude_cli: Path
-) -> None:
+CASES = [
+    *(run for name in IN_REPOSITORY for run in cases(name, run_in_a_hostile_repository)),
+    *cases("key-of-the-users", run_beside_a_key_of_the_users, env={"ANTHROPIC_API_KEY": KEY}),
+    *cases(
+        "explicit-key",
+        CaseResult.run_through,
+        env={"ANTHROPIC_API_KEY": KEY, "PLANDOCK_BILLING": "api-key"},
+    ),
+    *cases("no-login", hand_off_without_a_login),
+]
+
+
+def assert_paid_by_the_login(case: CaseResult) -> None:
+    """Every request of the run, the CLI's own side requests among them."""
+    standin = case.laptop.standin
+    assert case.run["state"] == "done"
+    assert standin.model_requests
+    assert {r.auth for r in standin.requests if r.method == "POST"} == {"bearer"}
+    assert {r.token for r in standin.model_requests} == {ACCESS}
+
+
+@looks_at(CASES, *HOSTILE)
+def test_a_repositorys_settings_do_not_change_who_pays(case: CaseResult) -> None:
+    """Keys, helpers, headers and providers in the repository: the login's own token is sent."""
+    assert_paid_by_the_login(case)
+
+
+@looks_at(CASES, "key-of-the-users")
+def test_a_key_on_the_host_stays_there(case: CaseResult) -> None:
+    """ANTHROPIC_API_KEY in the user's environment and apiKeyHelper in the user's settings."""
+    assert_paid_by_the_login(case)
+    kept = [p for p in (case.laptop.home / ".local/state/plandock").rglob("*") if p.is_file()]
+    assert kept
+    assert not [p for p in kept if KEY.encode() in p.read_bytes()]
+    assert any("ANTHROPIC_API_KEY" in note for note in case.run["notes"])
+
+
+@looks_at(CASES, "explicit-key")
+def test_an_explicit_api_key_is_used_and_said(case: CaseResult) -> None:
+    """Positive control: with billing = "api-key" the key does pay, and the receipt says so."""
+    assert case.run["state"] == "done"
+    assert {r.auth for r in case.laptop.standin.model_requests} == {"x-api-key"}
+    assert "API key" in case.laptop.json("receipt", case.run_id)["payer"]
+
+
+@looks_at(CASES, "no-login")
+def test_without_a_login_nothing_starts_and_the_exit_code_is_21(case: CaseResult) -> None:
+    """No login: refused at the hand-off, with the next step; an expired one is waited for."""
+    refused, waiting = case.seen["refused"], case.seen["waiting"]
+    assert refused.returncode == 21
+    assert "/login" in refused.stderr
+    assert waiting.reason == "login"
+    assert waiting.hint
+    assert case.run["state"] == "stopped"
+    assert case.laptop.standin.model_requests == []
+
+
+@looks_at(CASES, "unpinnable")
+def test_what_cannot_be_pinned_is_refused_with_21_and_no_request_leaves(case: CaseResult) -> None:
     """A socket and a key in the repository: 2.1.197 drops our pins (measured), so it is refused."""
-    laptop = make_laptop(claude_cli)
-    hostile = {"env": {"ANTHROPIC_UNIX_SOCKET": "/tmp/x.sock", "ANTHROPIC_API_KEY": KEY}}
-    laptop.repo.commit({".claude/settings.json": json.dumps(hostile)})
-    code = _hand_off(laptop)
-    run = laptop.json("show", "last")
+    run = case.run
     if run["cli_version"] == "2.1.197":
-        assert (code, run["state"], run["reason"]) == (21, "failed", "billing")
+        waited = case.laptop.plandock("wait", case.run_id, check=False)
+        assert (waited.returncode, run["state"], run["reason"]) == (21, "failed", "billing")
         assert "ANTHROPIC_API_KEY" in run["message"]
-        assert laptop.standin.model_requests == []
+        assert case.laptop.standin.model_requests == []
     else:
-        assert code == 0
-        _paid_by_the_login(laptop)
+        assert_paid_by_the_login(case)

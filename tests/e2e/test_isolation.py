@@ -5,33 +5,21 @@ The wrapper stands for a configuration of the engine's own, or another program o
 
 from __future__ import annotations
 
-import os
 import secrets
-import shutil
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from plandock import proc
-from tests.support import machine
+from tests.support.engine_wrapper import ADD, DROP_PAIR, NOTHING, SET, wrap
 from tests.support.journal import note
-from tests.support.laptop import Laptop
+from tests.support.pairs import DOCKER
+from tests.support.run_batch import CaseResult, cases, looks_at
+from tests.support.run_batch import batch as batch
+from tests.support.run_batch import case as case
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.e2e]
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.e2e, pytest.mark.engine]
 
-# Takes one protection away from each box that is created, and from nothing else.
-WRAPPER = """#!{python} -I
-import os, sys
-words = sys.argv[1:]
-if "create" in words and any(w.endswith("-box") for w in words):
-    {change}
-os.execv({program!r}, [{program!r}, *words])
-"""
-DROP_PAIR = "i = words.index({0!r}); del words[i:i + 2]"
-SET = "words[words.index({0!r}) + 1] = {1!r}"
-ADD = "i = words.index('--name'); words[i:i] = {0!r}"
-CASES = {
+LESS = {
     "network": (SET.format("--network", "NETWORK"), "network"),
     "capabilities": (DROP_PAIR.format("--cap-drop"), "capabilities"),
     "read-only": ("words.remove('--read-only')", "root-read-only"),
@@ -43,63 +31,53 @@ CASES = {
     "memory": (DROP_PAIR.format("--memory-swap") + "; " + DROP_PAIR.format("--memory"), "cgroup"),
     "seccomp": (ADD.format(["--security-opt", "seccomp=unconfined"]), "seccomp"),
 }
+WHOLE = "with-nothing-taken-away"
 
 
-@pytest.fixture
-def cli() -> Path:
-    """The newest CLI."""
-    path = os.environ.get(machine.CLI_VERSIONS["newest"], "")
-    assert os.access(path, os.X_OK), "the CLI is missing. Next step: `make setup`"
-    return Path(path)
+def run_on_a_wrapped_engine(result: CaseResult) -> None:
+    """Take the case's protection away from the box, and hand a plan off."""
+    laptop = result.laptop
+    change, _ = LESS.get(result.case.name, (NOTHING, ""))
+    if "NETWORK" in change:
+        change = change.replace("NETWORK", network_that_leads_nowhere(result))
+    folder = result.folder / "folder"
+    folder.mkdir()
+    wrap(laptop, result.folder / "bin", change.replace("FOLDER", str(folder)))
+    done = laptop.plandock("run", "--plan", "-", "--wait", stdin=result.plan, check=False)
+    with laptop.store() as store:
+        result.run_id = store.find("last").id
+    waited = laptop.plandock("wait", result.run_id, check=False)
+    result.seen["codes"] = (done.returncode, waited.returncode)
 
 
-@pytest.fixture
-def network() -> Iterator[str]:
-    """A network of this test's own that leads nowhere."""
-    name = f"plandock-test-{secrets.token_hex(4)}"
-    note("name", name)
-    proc.run(["docker", "network", "create", "--internal", name])
-    yield name
-    proc.run(["docker", "network", "rm", name], check=False)
+def network_that_leads_nowhere(result: CaseResult) -> str:
+    """A network of this case's own, removed at the end."""
+    note("name", mark := secrets.token_hex(4))
+    name, engine = f"plandock-test-{mark}", result.case.pair.engine
+    proc.run([engine, "network", "create", "--internal", name])
+    result.at_the_end.callback(proc.run, [engine, "network", "rm", name], check=False)
+    return name
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_a_box_with_one_protection_less_is_never_given_to_the_agent(
-    make_laptop: Callable[..., Laptop], cli: Path, tmp_path: Path, network: str, case: str
-) -> None:
+CASES = [
+    run for name in (*LESS, WHOLE) for run in cases(name, run_on_a_wrapped_engine, among=DOCKER)
+]
+
+
+@looks_at(CASES, *LESS)
+def test_a_box_with_one_protection_less_is_never_given_to_the_agent(case: CaseResult) -> None:
     """Exit code 22, the check is named, and not one request was made."""
-    change, check = CASES[case]
-    laptop = make_laptop(cli, "docker")
-    (tmp_path / "folder").mkdir()
-    change = change.replace("NETWORK", network).replace("FOLDER", str(tmp_path / "folder"))
-    _wrap(laptop, tmp_path / "bin", change)
-    done = laptop.plandock("run", "--plan", "-", "--wait", stdin="# Plan\n", check=False)
-    run = laptop.json("show", "last")
-    assert done.returncode == 22, (done.stdout, done.stderr, run["message"])
+    _, check = LESS[case.case.name]
+    run = case.run
+    assert case.seen["codes"] == (22, 22), run["message"]
     assert (run["state"], run["reason"], run["commits"]) == ("failed", "isolation", 0)
     assert check in run["isolation"] or check in run["message"]
-    assert laptop.standin.requests == []
-    assert laptop.plandock("wait", "last", check=False).returncode == 22
+    assert case.laptop.standin.requests == []
 
 
-def test_with_the_wrapper_and_nothing_taken_away_the_run_goes_well(
-    make_laptop: Callable[..., Laptop], cli: Path, tmp_path: Path
-) -> None:
+@looks_at(CASES, WHOLE)
+def test_with_the_wrapper_and_nothing_taken_away_the_run_goes_well(case: CaseResult) -> None:
     """The positive control: it is the protection, not the wrapper, that makes the difference."""
-    laptop = make_laptop(cli, "docker")
-    _wrap(laptop, tmp_path / "bin", "pass")
-    done = laptop.plandock("run", "--plan", "-", "--wait", stdin="# Plan\n", check=False)
-    assert done.returncode == 0, (done.stdout, done.stderr)
-    run = laptop.json("show", "last")
-    assert "checks passed" in run["isolation"]
-    assert "checks passed" in laptop.plandock("receipt", "last").stdout
-
-
-def _wrap(laptop: Laptop, folder: Path, change: str) -> None:
-    folder.mkdir()
-    program = shutil.which("docker")
-    python = shutil.which("python3")
-    wrapper = folder / "docker"
-    wrapper.write_text(WRAPPER.format(python=python, change=change, program=program))
-    wrapper.chmod(0o755)
-    laptop.env["PATH"] = f"{folder}:{laptop.env['PATH']}"
+    assert case.seen["codes"] == (0, 0)
+    assert "checks passed" in case.run["isolation"]
+    assert "checks passed" in case.laptop.plandock("receipt", case.run_id).stdout

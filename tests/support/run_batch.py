@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 
+from plandock.errors import PlandockError
 from plandock.runs.model import Run
 from plandock.standin import Request, Script, StandIn, ToolCall, bash, execution_scene
 from tests.crash.crashing import in_engine, label, log_of
@@ -184,7 +185,8 @@ class CaseResult:
         told = [f"{self.case.id}, on {self.folder}", self.error]
         if self.run_id:
             told += [f"{e['at']} {label(e) or e}" for e in self.events]
-            told += [str(self.run), log_of(self.run_id, self.laptop)]
+            with contextlib.suppress(PlandockError):  # dropped
+                told += [str(self.run), log_of(self.run_id, self.laptop)]
         return "\n".join([*told, self.screen])
 
 
