@@ -17,6 +17,7 @@ from plandock.settings.keys import Settings
 from tests.support import evidence, leftovers, machine, product
 from tests.support.boxes import Box
 from tests.support.journal import note
+from tests.support.pairs import PAIRS
 from tests.support.repository import Repository, make_repository
 from tests.support.tmux import Tmux
 from tools import schedule
@@ -68,8 +69,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         for name in (mark.args[0].split(",") if isinstance(mark.args[0], str) else mark.args[0])
     }
     free = {"engine", "claude_cli"} & set(metafunc.fixturenames) - chosen
-    if free == {"engine", "claude_cli"} and not machine.FULL_MATRIX:
-        metafunc.parametrize(("engine", "claude_cli"), machine.pairs(), indirect=True)
+    if free == {"engine", "claude_cli"}:
+        found = [(pair.engine, pair.version) for pair in PAIRS]
+        metafunc.parametrize(("engine", "claude_cli"), found, indirect=True)
         return
     if "engine" in free:
         metafunc.parametrize("engine", machine.wanted_engines(), indirect=True)

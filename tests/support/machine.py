@@ -24,10 +24,6 @@ CLI_VERSIONS = {
     "2.1.197": "PLANDOCK_TEST_CLI_2_1_197",
     "newest": "PLANDOCK_TEST_CLI_NEWEST",
 }
-PAIRS = {"docker": "newest", "podman": "2.1.197"}
-"""Where the version of the CLI and the engine do not interact: each of both once."""
-FULL_MATRIX = os.environ.get("PLANDOCK_TEST_MATRIX") == "full"
-"""Whether every engine is tested with every version (`make matrix`)."""
 
 # Variables that name a model, a key, a login or somebody's repository; and the product's own,
 # of which a developer may have set some for daily use.
@@ -124,14 +120,6 @@ def why_engine_is_absent(engine: str) -> str:
         f"{engine} cannot be used: {complaint}. "
         f"Next step: `make setup`, or PLANDOCK_TEST_ENGINES={others} to test without it"
     )
-
-
-def pairs() -> list[tuple[str, str]]:
-    """Engine and version of the CLI, for tests of both; both versions where there is one engine."""
-    engines = wanted_engines()
-    if len(engines) == 1:
-        return [(engines[0], version) for version in CLI_VERSIONS]
-    return [(engine, PAIRS[engine]) for engine in engines]
 
 
 def as_root() -> list[str]:
