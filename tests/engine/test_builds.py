@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -13,12 +12,17 @@ from plandock.engines.protocol import (
 from plandock.errors import EngineError
 from tests.engine.yard import Yard
 
+pytestmark = pytest.mark.timeout(900)
+
 
 def test_init_reaps_and_hears_signals(yard: Yard, tmp_path: Path) -> None:
     """With `init` the program runs under the image's tini, so a stop reaches it at once."""
     dockerfile = f"FROM {yard.image}\nCOPY tini /usr/bin/tini\n"
     # What tini does here: it stays PID 1 and passes the signal on.
-    tini = b'#!/bin/sh\nshift; "$@" & c=$!\ntrap "kill -TERM $c" TERM\nwait $c; wait $c; exit $?\n'
+    tini = (
+        b'#!/bin/sh\nshift; "$@" & c=$!\ntrap "kill -TERM $c" TERM\necho passes on\n'
+        b"wait $c; wait $c; exit $?\n"
+    )
     tag = f"plandock-test:{yard.mark}"
     yard.engine.build(
         tag,
@@ -27,9 +31,10 @@ def test_init_reaps_and_hears_signals(yard: Yard, tmp_path: Path) -> None:
         labels=yard.labels,
         progress=lambda line: None,
     )
-    name = yard.started("trap 'exit 9' TERM; while :; do sleep 0.1; done", image=tag, init=True)
-    time.sleep(0.5)
-    yard.engine.stop(name, 20)
+    script = "trap 'exit 9' TERM; echo hears; while :; do sleep 0.1; done"
+    name = yard.started(script, image=tag, init=True)
+    yard.until_said(name, b"passes on", b"hears")
+    yard.engine.stop(name, 120)
     assert yard.state(name).exit_code == 9
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from dataclasses import dataclass, replace
 
 from plandock import proc
@@ -10,6 +12,11 @@ from plandock.engines.protocol import (
     ContainerState,
     Engine,
 )
+
+PATIENCE_S = 300.0
+# A program that ends when it is let go, or never: `exec` touches the file in its /tmp.
+UNTIL_LET_GO = "until [ -e /tmp/go ]; do sleep 0.1; done"
+LET_GO = ("touch", "/tmp/go")
 
 
 @dataclass
@@ -50,6 +57,17 @@ class Yard:
         self.engine.create(spec)
         self.engine.start(spec.name)
         return spec.name
+
+    def until_said(self, container: str, *words: bytes) -> None:
+        """Wait until all these words are in a container's log."""
+        end = time.monotonic() + PATIENCE_S
+        while True:
+            with contextlib.closing(Reader(self.engine.logs(container, follow=False))) as reader:
+                said = reader.whole()
+            if all(word in said for word in words):
+                return
+            assert time.monotonic() < end, said[-1000:]
+            time.sleep(0.1)
 
     def state(self, container: str) -> ContainerState:
         """How a container is that must be there."""
