@@ -5,25 +5,32 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from plandock.runs.model import State
 from plandock.standin import Failure, Script, bash, execution_scene, write_file
-from tests.support import machine
-from tests.support.heldrun import HeldRun
+from tests.support import machine, queueing
 from tests.support.laptop import Laptop
 from tests.support.machine import container_words
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.e2e]
 
-PLAN = "# Plan\n\nDo it.\n"
-EARLY = write_file("early.txt", "done early\n")
 # A link out of the work tree: what the quarantine lets nobody have.
 REFUSED = bash("echo kept > kept.txt; ln -s /etc/passwd escape; git add -A; git commit -qm Escape")
+# What each run does, by its plan's title; the last call of one never comes to its end.
+WORK = {
+    "Refused": (REFUSED,),
+    "Waiting": (write_file("early.txt", "done early\n"), bash("true")),
+    "Stopped": (write_file("early.txt", "early\n"), bash("tail -f /dev/null")),
+}
+SCRIPT = Script(
+    tuple(execution_scene(calls, name=x, match=rf"# {x}\n") for x, calls in WORK.items())
+)
+PATIENCE_S = 900.0
 
 
 @pytest.fixture
@@ -44,52 +51,35 @@ def in_engine(laptop: Laptop, run_id: str) -> set[str]:
     return found
 
 
-def until(laptop: Laptop, state: str) -> dict[str, Any]:
-    """The newest run, once it is in this state."""
-    end = time.monotonic() + 240
-    while (run := laptop.json("show", "last"))["state"] != state:
-        assert time.monotonic() < end, run
-        time.sleep(0.3)
-    found: dict[str, Any] = run
-    return found
-
-
-def refused(laptop: Laptop) -> dict[str, Any]:
-    """A run whose harvest was refused."""
-    laptop.standin.script = Script(scenes=(execution_scene((REFUSED,)),))
-    done = laptop.plandock("run", "--plan", "-", "--wait", stdin=PLAN, check=False)
-    assert done.returncode == 23, done.stderr
-    return until(laptop, "failed")
-
-
-def waiting(laptop: Laptop) -> dict[str, Any]:
-    """A run that waits for its usage limit, with an uncommitted file in its volume."""
-    laptop.standin.script = Script(scenes=(execution_scene((EARLY, bash("true"))),))
-    laptop.standin.inject(Failure("usage_limit", step=1, reset_in_s=3600.0))
-    laptop.plandock("run", "--plan", "-", stdin=PLAN)
-    return until(laptop, "waiting")
-
-
-def stopped(laptop: Laptop) -> str:
-    """A run that was stopped at its work; its id."""
-    held = HeldRun(laptop)
-    assert held.execute("sh", "-c", f"echo early > {laptop.repo.root}/early.txt")[0] == 0
-    laptop.plandock("stop", held.id)
-    return held.id
+def hand_off(laptop: Laptop, title: str) -> str:
+    """Let the run with a plan of this title begin; its id."""
+    given = laptop.plandock("run", "--plan", "-", "--json", stdin=f"# {title}\n\nDo it.\n")
+    return str(json.loads(given.stdout)["id"])
 
 
 def test_gc_and_drop_lose_nothing_that_has_not_come_home(
     make_laptop: Callable[..., Laptop], cli: Path
 ) -> None:
     """A refused harvest, a stopped run, a waiting one, and one of another state folder."""
-    laptop, other = make_laptop(cli), make_laptop(cli)
-    no, wait, stop = refused(laptop), waiting(laptop), stopped(laptop)
-    theirs = waiting(other)
+    laptop, other = make_laptop(cli, env={"PLANDOCK_MAX_PARALLEL": "3"}), make_laptop(cli)
+    laptop.standin.script = SCRIPT
+    laptop.standin.inject(
+        Failure("usage_limit", scene="Waiting", step=1, times=None, reset_in_s=3600.0)
+    )
+    refused, wait, stop = (hand_off(laptop, title) for title in WORK)
+    theirs = hand_off(other, "Waiting")
+    laptop.standin.wait_for(2, scene="Stopped", timeout_s=PATIENCE_S)  # so its file is written
+    laptop.plandock("stop", stop)
+    queueing.until(laptop, wait, State.WAITING)
+    queueing.until(other, theirs, State.WAITING)
+    queueing.until(laptop, refused, State.FAILED)
+    assert laptop.plandock("wait", refused, check=False).returncode == 23
+    no = laptop.json("show", refused)
     label = f"plandock.run={stop}"
     argv = container_words(laptop.engine, "create", "--label", label, "--entrypoint", "true")
     argv += [no["image"]]
     subprocess.run(argv, capture_output=True, check=True)  # the control: gc does remove
-    kept = {run["id"]: in_engine(laptop, run["id"]) for run in (no, wait, theirs)}
+    kept = {run: in_engine(laptop, run) for run in (refused, wait, theirs)}
     for run_id, things in kept.items():
         assert f"plandock-{run_id}-work" in things
 
@@ -101,11 +91,11 @@ def test_gc_and_drop_lose_nothing_that_has_not_come_home(
     assert in_engine(laptop, stop) == set()
 
     _a_refused_run_is_dropped_with_a_copy(laptop, no)
-    assert laptop.plandock("drop", wait["id"], "--yes", check=False).returncode != 0
-    laptop.plandock("stop", wait["id"])
-    other.plandock("stop", theirs["id"])
+    assert laptop.plandock("drop", wait, "--yes", check=False).returncode != 0
+    laptop.plandock("stop", wait)
+    other.plandock("stop", theirs)
     for one in (laptop, other):
-        branch = one.json("show", "last" if one is other else wait["id"])["branch"]
+        branch = one.json("show", theirs if one is other else wait)["branch"]
         assert one.repo.git("show", f"{branch}:early.txt") == "done early"
     # All of it is home: nothing to ask, and what was on the branch stays there.
     branch = laptop.json("show", stop)["branch"]
