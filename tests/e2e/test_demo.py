@@ -14,7 +14,13 @@ import pytest
 
 from tests.support import product
 
-pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.tmux]
+pytestmark = [
+    pytest.mark.timeout(1800),
+    pytest.mark.e2e,
+    pytest.mark.engine,
+    pytest.mark.tmux,
+]
+PATIENCE_S = 900
 
 
 # The demo is told on one engine; runs themselves are tested on both.
@@ -45,7 +51,7 @@ def demo(tmp_path: Path, home: Path) -> subprocess.Popen[str]:
 def labelled(kind: tuple[str, ...], run: str) -> str:
     """Containers or volumes of a run, as the engine lists them."""
     argv = [ENGINE, *kind, "-q", "--filter", f"label=plandock.run={run}"]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
     return done.stdout.strip()
 
 
@@ -64,7 +70,7 @@ def assert_nothing_left(pid: int, run: str, folder: Path) -> None:
 
 def test_demo_tells_the_whole_way(demo: subprocess.Popen[str], tmp_path: Path, home: Path) -> None:
     """The demo ends well, each of its facts is the promised one, and it leaves nothing behind."""
-    said, _ = demo.communicate(timeout=280)
+    said, _ = demo.communicate(timeout=PATIENCE_S)
     assert demo.returncode == 0, said
     assert "No account is used" in said
     assert "Would you like to proceed?" in said
@@ -114,9 +120,12 @@ def test_demo_interrupted_leaves_nothing(demo: subprocess.Popen[str], tmp_path: 
             if line.lstrip().startswith("$"):
                 break
     assert run, said
-    time.sleep(0.7)  # in the middle of its staging
+    end = time.monotonic() + PATIENCE_S
+    while not labelled(("volume", "ls"), run):  # in the middle of its staging
+        assert time.monotonic() < end
+        time.sleep(0.1)
     demo.send_signal(signal.SIGINT)
-    rest, _ = demo.communicate(timeout=60)
+    rest, _ = demo.communicate(timeout=PATIENCE_S)
     assert demo.returncode == 130, said + rest
     assert_nothing_left(demo.pid, run, tmp_path / "t")
 
@@ -130,7 +139,7 @@ def test_demo_says_what_is_missing(tmp_path: Path, home: Path) -> None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode == 1
@@ -148,7 +157,7 @@ def test_live_demo_wants_a_terminal(tmp_path: Path, home: Path) -> None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode == 2

@@ -28,14 +28,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m tools.bench", description=__doc__, allow_abbrev=False
     )
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="pairs (default 5)")
-    rounds: int = parser.parse_args(argv).rounds
+    parser.add_argument("--cold", action="store_true", help="throw no first pair away (a trial)")
+    args = parser.parse_args(argv)
+    rounds: int = args.rounds
     if rounds < 1:
         parser.error("--rounds must be at least 1")
     # Both unwind, so that no container, volume or folder stays.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         with tempfile.TemporaryDirectory(prefix="plandock-bench-") as folder:
-            report = _measure(Path(folder), rounds, prepare(Path(folder), ENGINE))
+            cli = prepare(Path(folder), ENGINE)
+            report = _measure(Path(folder), rounds, cli, cold=args.cold)
     except (BenchError, AssertionError) as error:
         say(f"failed: {error}")
         return 1
@@ -45,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _measure(folder: Path, rounds: int, cli: Path) -> dict[str, Any]:
+def _measure(folder: Path, rounds: int, cli: Path, *, cold: bool) -> dict[str, Any]:
     load_before = os.getloadavg()[0]
     with Watch() as watch:
         # Set-up may have started an engine whose socket is not where the client looks by itself.
@@ -54,12 +57,12 @@ def _measure(folder: Path, rounds: int, cli: Path) -> dict[str, Any]:
         boxing = Laptop(folder / "boxes", cli=cli, engine=ENGINE, standin=watch, env=env)
         try:
             calling.plandock("init", "--scope", "user")
-            free, beside = hooks.ordinary_calls(calling, rounds)
-            prompt = hooks.acceptances(calling, rounds)
+            free, beside = hooks.ordinary_calls(calling, rounds, cold=cold)
+            prompt = hooks.acceptances(calling, rounds, cold=cold)
             talk = make_conversation(boxing)
             boxing.plandock("init", "--scope", "user")
             boxes = FirstRequests(boxing, watch, talk)
-            first = boxes.measure(rounds)
+            first = boxes.measure(rounds, cold=cold)
         finally:
             say("cleaning up")
             try:

@@ -17,10 +17,11 @@ from plandock.standin import (
     execution_scene,
     planning_scene,
 )
+from tests.crash.crashing import processes_of
 from tests.support.hooks import until
 from tests.support.laptop import Laptop
 from tests.support.tmux import Tmux
-from tools.bench.hooks import PLAN, accept, current, is_gone
+from tools.bench.hooks import PATIENCE_S, PLAN, accept, current, is_gone
 from tools.bench.timing import BenchError, Pairs, measure_pairs, say, timed
 
 PROMPT = b"Proceed with the approved plan. Carry out the approved plan completely."
@@ -72,10 +73,11 @@ def make_conversation(laptop: Laptop) -> Talk:
     try:
         laptop.plan(terminal)
         terminal.send("1")
-        until(lambda: _cut(laptop) is not None, 60.0)
+        until(lambda: _cut(laptop) is not None, PATIENCE_S)
     finally:
         terminal.close()
-    time.sleep(1.0)  # the CLI ends with its terminal, and may still write
+    if processes_of(laptop, PATIENCE_S):  # it may still write
+        raise BenchError("the CLI does not end with its terminal")
     if (talk := _cut(laptop)) is None:
         raise BenchError("the CLI recorded no approval")
     return talk
@@ -112,10 +114,11 @@ class FirstRequests:
     talk: Talk
     peaks_kib: list[int] = field(default_factory=list)
 
-    def measure(self, rounds: int) -> Pairs:
+    def measure(self, rounds: int, *, cold: bool) -> Pairs:
         """The pairs; afterwards `peaks_kib` holds the supervisors' peaks, one of each round."""
-        found = measure_pairs("acceptance to the first request", rounds, self._box, self._bare)
-        self.peaks_kib = self.peaks_kib[1:]  # the first pair is thrown away, its peak too
+        name = "acceptance to the first request"
+        found = measure_pairs(name, rounds, self._box, self._bare, cold=cold)
+        self.peaks_kib = self.peaks_kib[-rounds:]  # with the first pair goes its peak
         return found
 
     def _box(self) -> float:
@@ -158,7 +161,7 @@ class FirstRequests:
     def _to_the_end(self, run_id: str) -> None:
         """Follow the supervisor to its end and note its peak; what is timed is over by now."""
         peak, pid = 0, current(self.laptop, run_id).supervisor_pid or 0
-        end = time.monotonic() + 300.0
+        end = time.monotonic() + PATIENCE_S
         while not is_gone(pid):
             if time.monotonic() > end:
                 raise BenchError(f"the supervisor of {run_id} does not end")

@@ -16,6 +16,7 @@ from tests.support.laptop import Laptop
 from tools.bench.timing import BenchError, Pairs, Timed, measure_pairs, timed
 
 PLAN = "# Add a farewell\n\n1. Write src/farewell.py\n2. Commit it\n"
+PATIENCE_S = 300.0
 CHEAP = 20
 """How many pairs of an ordinary call are measured for each round: one takes milliseconds."""
 
@@ -75,7 +76,7 @@ def is_gone(pid: int) -> bool:
         return True
 
 
-def ordinary_calls(laptop: Laptop, rounds: int) -> tuple[Pairs, Pairs]:
+def ordinary_calls(laptop: Laptop, rounds: int, *, cold: bool) -> tuple[Pairs, Pairs]:
     """PreToolUse of a Read against `sh -c :`; without a latch, and with another session's."""
     given = payload(laptop, "PreToolUse-Read-plan")
     wired = command("PreToolUse", "guard")
@@ -90,17 +91,17 @@ def ordinary_calls(laptop: Laptop, rounds: int) -> tuple[Pairs, Pairs]:
         return timed(["sh", "-c", ":"], stdin=given, env=laptop.env, cwd=laptop.repo.root).seconds
 
     forget_marks(laptop)
-    free = measure_pairs("ordinary call", rounds * CHEAP, ours, baseline)
+    free = measure_pairs("ordinary call", rounds * CHEAP, ours, baseline, cold=cold)
     latch = state_dir(laptop) / "latch" / str(uuid.uuid4())
     latch.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     latch.write_text('{"kind":"handed-off"}')
     name = "ordinary call beside another session's latch"
-    beside = measure_pairs(name, rounds * CHEAP, ours, baseline)
+    beside = measure_pairs(name, rounds * CHEAP, ours, baseline, cold=cold)
     forget_marks(laptop)
     return free, beside
 
 
-def acceptances(laptop: Laptop, rounds: int) -> Pairs:
+def acceptances(laptop: Laptop, rounds: int, *, cold: bool) -> Pairs:
     """PostToolUse of an acceptance against an interpreter that starts and does nothing.
 
     The laptop's login has expired: the hand-off is a whole one, and the run waits for another login
@@ -110,13 +111,13 @@ def acceptances(laptop: Laptop, rounds: int) -> Pairs:
 
     def ours() -> float:
         call, run = accept(laptop)
-        until(lambda: current(laptop, run.id).state == "waiting", 60.0)
+        until(lambda: current(laptop, run.id).state == "waiting", PATIENCE_S)
         laptop.plandock("stop", run.id)
-        until(lambda: is_gone(current(laptop, run.id).supervisor_pid or 0), 60.0)
+        until(lambda: is_gone(current(laptop, run.id).supervisor_pid or 0), PATIENCE_S)
         return call.seconds
 
     def baseline() -> float:
         argv = [sys.executable, "-I", "-S", "-c", "pass"]
         return timed(argv, stdin=b"", env=laptop.env, cwd=laptop.repo.root).seconds
 
-    return measure_pairs("acceptance until the prompt", rounds, ours, baseline)
+    return measure_pairs("acceptance until the prompt", rounds, ours, baseline, cold=cold)

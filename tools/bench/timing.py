@@ -82,15 +82,21 @@ class Pairs:
 
 
 def measure_pairs(
-    name: str, count: int, ours: Callable[[], float], baseline: Callable[[], float]
+    name: str,
+    count: int,
+    ours: Callable[[], float],
+    baseline: Callable[[], float],
+    *,
+    cold: bool = False,
 ) -> Pairs:
     """Measure both sides `count` times, one after the other, each going first every other time.
 
-    One pair before them is thrown away: it fills the caches.
+    One pair before them is thrown away, as it fills the caches, unless they are to be `cold`.
     """
     say(f"{name}: {count} pairs")
-    ours()
-    baseline()
+    if not cold:
+        ours()
+        baseline()
     found: list[tuple[float, float]] = []
     for number in range(count):
         if number % 2:
