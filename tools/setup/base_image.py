@@ -82,6 +82,8 @@ def _archive() -> Path:
     excludes = [f"--dpkgopt=path-exclude=/usr/share/{x}/*" for x in slim]
     argv = [*prefix, "mmdebstrap", "--variant=minbase", "--format=tar", *excludes]
     argv += ["--dpkgopt=path-include=/usr/share/doc/*/copyright", "--include=ca-certificates"]
+    # As in Debian's own images: a layer that is half built is thrown away, so none is synced.
+    argv.append("--dpkgopt=force-unsafe-io")
     # The sources go in by standard input: a private mirror's address may hold a password.
     with draft.open("wb") as output:
         try:
