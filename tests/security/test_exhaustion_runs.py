@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from plandock.errors import PlandockError
-from plandock.standin import Script, ToolCall, bash, commit, execution_scene, write_file
+from plandock.standin import Script, ToolCall, commit, execution_scene, write_file
 from tests.crash.crashing import hand_off, store_of, supervisor_of
 from tests.security.payloads import Payload, python, shell
 from tests.security.test_exhaustion import counted
@@ -107,11 +107,16 @@ def cli() -> Path:
     return Path(path)
 
 
+def call(command: str) -> ToolCall:
+    """A call of the Bash tool, whose own patience (in milliseconds; two minutes, then the agent
+    goes on) is short for a machine with much to do."""
+    given = {"command": command, "description": "Use up", "timeout": 600_000}
+    return ToolCall("Bash", given)
+
+
 def tried(payload: Payload) -> ToolCall:
     """A payload as a call of the Bash tool, with a mark of its having ended."""
-    command = f"( {payload.command} ); echo $? > ended.{payload.name}"
-    # The tool's own patience, in milliseconds, is short for a machine with much to do.
-    return ToolCall("Bash", {"command": command, "description": "Use up", "timeout": 600_000})
+    return call(f"( {payload.command} ); echo $? > ended.{payload.name}")
 
 
 def steps(*calls: ToolCall) -> Script:
@@ -131,7 +136,7 @@ def test_noise_and_waste_of_every_kind_end_with_the_work_on_the_branch(
         commit("Before"),
         *map(tried, NOISE),
         write_file("after.txt", "after\n"),
-        bash("git add after.txt ended.* && git commit -qm After"),
+        call("git add after.txt ended.* && git commit -qm After"),
     )
     watched = Watched(laptop)
     code, run = watched.end()
@@ -156,7 +161,7 @@ def test_a_fork_bomb_and_a_tool_that_never_ends_are_stopped_with_their_work(
     laptop.standin.script = steps(
         write_file("before.txt", "before\n"),
         commit("Before"),
-        bash(f"echo left > left.txt; {shell('b() { b | b & }; b')}; sleep infinity"),
+        call(f"echo left > left.txt; {shell('b() { b | b & }; b')}; sleep infinity"),
         write_file("never.txt", "x"),
     )
     watched = Watched(laptop)
@@ -182,7 +187,7 @@ def test_a_commit_that_is_too_large_is_refused_and_kept(
     before, refs = laptop.fingerprint(), laptop.refs()
     laptop.standin.script = steps(
         write_file("before.txt", "before\n"),
-        bash("truncate -s 120M large.bin && git add large.bin before.txt && git commit -qm Large"),
+        call("truncate -s 120M large.bin && git add large.bin before.txt && git commit -qm Large"),
     )
     watched = Watched(laptop)
     code, run = watched.end()
