@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 
 from plandock.standin import (
     Failure,
+    FailureKind,
+    Request,
     Script,
     StandIn,
     commit,
@@ -20,6 +23,7 @@ from plandock.standin import (
     execution_scene,
     write_file,
 )
+from tests.support import machine
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
@@ -38,20 +42,31 @@ SCRIPT = Script(
 )
 
 
-@pytest.fixture(params=["2_1_197", "NEWEST"])
+PASSING: tuple[FailureKind, ...] = (
+    "overloaded",
+    "unauthorized",
+    "cut_stream",
+    "malformed",
+    "slow",
+)
+"""Failures of one answer that the CLI gets over, each at a step of one conversation."""
+
+
+@pytest.fixture(scope="module", params=tuple(machine.CLI_VERSIONS))
 def cli(request: pytest.FixtureRequest) -> Path:
     """The real CLI; its absence is a failure, not a reason to skip."""
-    name = f"PLANDOCK_TEST_CLI_{request.param}"
-    path = os.environ.get(name, "")
-    if not path or not os.access(path, os.X_OK):
-        pytest.fail(f"{name} must name a Claude Code CLI that can be run")
-    return Path(path)
+    return machine.claude_cli(request.param)
 
 
 @pytest.fixture
 def repo(tmp_path: Path) -> Path:
     """A throwaway repository whose path holds a space."""
-    path = tmp_path / "a project"
+    return make_repo(tmp_path)
+
+
+def make_repo(folder: Path) -> Path:
+    """A repository in that folder, whose path holds a space."""
+    path = folder / "a project"
     path.mkdir()
     git(path, "init", "-q")
     git(path, "config", "user.name", "Somebody")
@@ -131,13 +146,36 @@ def test_usage_limit_names_its_end(cli: Path, repo: Path) -> None:
     assert len(standin.model_requests) == 1
 
 
-@pytest.mark.parametrize("kind", ["overloaded", "unauthorized", "cut_stream", "malformed", "slow"])
-def test_passing_failure_is_survived(cli: Path, repo: Path, kind: Any) -> None:
-    """After one failed answer the CLI asks again and the plan is carried out all the same."""
-    failure = Failure(kind, scene="execute", step=1)
-    with StandIn(SCRIPT, failures=[failure]) as standin:
+@dataclass(frozen=True)
+class Survived:
+    """A conversation in which one answer of every passing kind failed, and what it left."""
+
+    code: int
+    requests: list[Request]
+    errors: list[str]
+    committed: str
+
+
+@pytest.fixture(scope="module")
+def survived(cli: Path, tmp_path_factory: pytest.TempPathFactory) -> Survived:
+    """A file is written at each step, and the answer with it fails once in the step's own way."""
+    steps = [write_file(f"{kind}.txt", f"{kind}\n") for kind in PASSING]
+    script = Script((execution_scene([*steps, commit("All of it")]),))
+    failures = [Failure(kind, scene="execute", step=n) for n, kind in enumerate(PASSING)]
+    repo = make_repo(tmp_path_factory.mktemp("survived"))
+    with StandIn(script, failures=failures) as standin:
         code, _ = run_cli(cli, repo, standin.url)
-    assert code == 0
-    assert git(repo, "log", "--format=%s") == "Greet, as it's planned\n"
-    assert [r.failure for r in standin.model_requests if r.failure] == [kind]
-    assert standin.errors == []
+        committed = git(repo, "show", "--format=%s", "--name-only")
+        return Survived(code, standin.model_requests, standin.errors, committed)
+
+
+@pytest.mark.parametrize("kind", PASSING)
+def test_passing_failure_is_survived(survived: Survived, kind: FailureKind) -> None:
+    """After one failed answer the CLI asks again and the plan is carried out all the same."""
+    assert survived.code == 0
+    assert survived.errors == []
+    assert survived.committed.splitlines()[0] == "All of it"
+    assert f"{kind}.txt" in survived.committed.splitlines()
+    met = [r.failure for r in survived.requests if r.step == PASSING.index(kind)]
+    assert [x for x in met if x] == [kind]
+    assert len(met) == (1 if kind == "slow" else 2)  # slow is an answer all the same

@@ -83,7 +83,12 @@ def ask(terminal: Tmux, prompt: str) -> None:
 def wait_for_plan(terminal: Tmux) -> list[str]:
     """Wait for the dialog of a plan, until it takes keys; the words of its options."""
     terminal.wait_for(DIALOG, PATIENCE_S)
-    terminal.wait_for(r"^\s*❯ 1\. ", PATIENCE_S)
+    return wait_for_options(terminal)
+
+
+def wait_for_options(terminal: Tmux) -> list[str]:
+    """Wait for any dialog, until it takes keys; its cursor is on the first option then."""
+    wait_until(terminal, lambda: options(terminal.screen()))
     _move_to(terminal, 1)
     _move_to(terminal, 0)
     return [x.words for x in options(terminal.screen())]
@@ -103,8 +108,9 @@ def choose(terminal: Tmux, words: str, *, feedback: str = "") -> None:
 
 
 def dismiss(terminal: Tmux) -> None:
-    """Leave a dialog by Esc, and see the prompt's line come back."""
-    press_until(terminal, "Escape", lambda screen: not re.search(DIALOG, screen))
+    """Leave a dialog that takes keys by Esc, and see the prompt's line come back."""
+    terminal.send("Escape")
+    wait_until(terminal, lambda: not options(terminal.screen()))
     terminal.wait_for(r"^❯\s*$", PATIENCE_S)
 
 

@@ -16,7 +16,8 @@ class Case:
     """One answer at the dialog.
 
     ``option`` is searched for in the words of the options; empty means Esc.  ``last`` is the
-    event that tells that all is over which the answer leads to; empty where none comes.
+    event that the answer leads to at last; empty where none comes.  ``shown`` is what the screen
+    says at the end of the turn: a person who leaves earlier is told of otherwise (2.1.330).
     ``expected`` is what plandock must make of it, as :func:`signals.verdict` says it.
     """
 
@@ -27,6 +28,7 @@ class Case:
     settings: Mapping[str, Any] = field(default_factory=dict)
     words: tuple[str, ...] = ()
     feedback: str = ""
+    shown: str = "Done"
     stops: bool = False
     """The hook ends the turn, as plandock does, and a Write stands beside ExitPlanMode."""
 
@@ -49,8 +51,11 @@ CASES = (
         "clear", "clear context", "PreToolUse-Write-auto", "cleared, auto",
         settings={"showClearContextOnPlanAccept": True},
     ),
-    Case("manual", "manually", "PermissionRequest-Write", NOTHING),
-    Case("reject", "Tell Claude", "", NOTHING, feedback="make it shorter"),
-    Case("esc", "", "", NOTHING),
-    Case("stop", "^Yes, and use auto mode", "PreToolUse-Write-auto", "accepted, auto", stops=True),
+    Case("manual", "manually", "PermissionRequest-Write", NOTHING, shown=""),
+    Case("reject", "Tell Claude", "", NOTHING, feedback="make it shorter", shown="I wait"),
+    Case("esc", "", "", NOTHING, shown=""),
+    Case(
+        "stop", "^Yes, and use auto mode", "PreToolUse-Write-auto", "accepted, auto",
+        shown="recorded", stops=True,
+    ),
 )  # fmt: skip

@@ -120,7 +120,10 @@ def _answer(terminal: Tmux, case: Case, standin: StandIn, names: Callable[[], li
             return False
         time.sleep(0.1)
     if case.last.startswith("PermissionRequest"):
-        claude_screen.press_until(terminal, "Escape", lambda s: not claude_screen.options(s))
+        claude_screen.wait_for_options(terminal)
+        claude_screen.dismiss(terminal)
+    if case.shown:
+        terminal.wait_for(case.shown, _PATIENCE_S)
     return True
 
 

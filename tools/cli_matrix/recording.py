@@ -62,11 +62,13 @@ def normalise(case: str, home: Path, dialog: Iterable[str], raw: Iterable[str]) 
     recording = Recording(case, [_USED.sub("N% used", words) for words in dialog])
     folder_key = re.sub(r"[^A-Za-z0-9]", "-", str(home))
     for text in raw:
+        if (name := name_of(json.loads(text))) in recording.payloads:
+            continue
         text = text.strip().replace(str(home), "/home/user").replace(folder_key, "-home-user")
         text = _CALL.sub(stable, _UUID.sub(stable, text))
         text = _SLUG.sub("/plans/plan-it-please-warm-firefly.md", text)
         text = _MILLISECONDS.sub('"duration_ms":1', text)
-        recording.payloads.setdefault(name_of(json.loads(text)), text)
+        recording.payloads[name] = text
     return recording
 
 

@@ -13,6 +13,9 @@ from tools.cli_matrix.recording import Recording
 
 _WAYS = frozenset({"acceptEdits", "auto", "bypassPermissions"})
 
+# Sent when the driver leaves, not for its answer: whether it names a prompt hangs on the moment.
+_LEAVING = frozenset({"SessionEnd-prompt_input_exit"})
+
 Signals = dict[str, tuple[str, ...]]
 """A signal's name, and its values in order."""
 
@@ -26,6 +29,8 @@ def signals(recordings: Sequence[Recording]) -> Signals:
         found[f"{one.case}: events"] = tuple(one.payloads)
         found[f"{one.case}: decision"] = (verdict(one),)
         for name, payload in one.load():
+            if name in _LEAVING:
+                continue
             keys[name] = tuple(dict.fromkeys((*keys.get(name, ()), *_keys(payload))))
     return found | {f"keys of {name}": keys[name] for name in sorted(keys)}
 
