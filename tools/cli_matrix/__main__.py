@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -35,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("versions", nargs="*", metavar="VERSION")
     parser.add_argument("--record", action="store_true", help="keep the payloads for the tests")
     given = parser.parse_args(argv)
+    # It unwinds, so that no terminal and no CLI stays.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     found: dict[str, Signals] = {}
     faults: list[str] = []
     try:
@@ -65,7 +68,11 @@ def take(program: Path) -> list[Recording]:
         ThreadPoolExecutor(os.cpu_count()) as pool,
     ):
         say(f"{len(CASES)} conversations with {program}")
-        return list(pool.map(lambda c: record(program, c, Path(folder, c.name)), CASES))
+        try:
+            return list(pool.map(lambda c: record(program, c, Path(folder, c.name)), CASES))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # what has begun comes to its end
+            raise
 
 
 def complaints(recordings: Sequence[Recording]) -> list[str]:
