@@ -25,7 +25,6 @@ from xdist.workermanage import NodeManager, WorkerController
 DURATIONS = Path(__file__).resolve().parents[1] / "tests/durations.json"
 WHOLE_FILES = ("tests/unit/", "tests/git/")
 """Folders whose tests are so short that a message for each would cost more than it saves."""
-PER_TEST = ("function", "class")
 ENDS_WITHIN_S = 180
 
 
@@ -98,14 +97,17 @@ def unit_of(item: pytest.Item) -> str:
 
 
 def _shares(item: pytest.Item) -> bool:
-    """Whether the test uses what a fixture makes for several tests."""
+    """Whether the test uses what a fixture makes for several tests of its file.
+
+    What a fixture makes for a session is made on each worker; where that is dear, the tests that
+    use it are marked `exclusive`.
+    """
     made: dict[str, Any] = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {})
     return any(
-        definition.scope not in PER_TEST
+        definition.scope == "module"
         for definitions in made.values()
         for definition in definitions
         if definition.baseid  # pytest's own and the plugins' have none
-        if definition.argname != "home_of_all"
     )
 
 

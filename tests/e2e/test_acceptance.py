@@ -31,7 +31,12 @@ from tests.support import claude_screen, machine
 from tests.support.laptop import REFRESH, Laptop
 from tests.support.tmux import Tmux
 
-pytestmark = [pytest.mark.timeout(1200), pytest.mark.e2e, pytest.mark.tmux]
+pytestmark = [
+    pytest.mark.timeout(1200),
+    pytest.mark.e2e,
+    pytest.mark.tmux,
+    pytest.mark.split_by("cli"),
+]
 
 HANDED_OFF = r"handed off as r\w+ → branch feature/auto"
 SIBLING = "SIBLING.txt"

@@ -29,7 +29,7 @@ from tests.support.limit_cases import (
 from tests.support.limits import TROUBLE, Storm, Story, seconds, standin, storms
 
 # A machine with two cores and other work to do gets its time.
-pytestmark = [pytest.mark.timeout(1800), pytest.mark.e2e]
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.e2e, pytest.mark.split_by("pair")]
 
 ALL = os.environ.get("PLANDOCK_TEST_LIMITS") == "all"
 # Which CLI goes with which engine; what an engine does here is the same with either.

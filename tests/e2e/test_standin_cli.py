@@ -25,7 +25,7 @@ from plandock.standin import (
 )
 from tests.support import machine
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200), pytest.mark.split_by("cli")]
 
 TOKEN = "sk-ant-oat01-made-up-for-the-stand-in"
 PROMPT = "Carry out the accepted plan."

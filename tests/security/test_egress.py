@@ -25,6 +25,8 @@ from tests.security.egress_payloads import DIRECT, REFUSED, TUNNELLED, knock
 from tests.security.payloads import Payload, cases, python
 from tests.security.recorder import OTHER, PRIVATE, PUBLIC
 
+pytestmark = pytest.mark.split_by("engine")
+
 HELLO = python(
     "import socket, ssl\n"
     "s=socket.socket(socket.AF_UNIX); s.settimeout(60); s.connect('/plandock/link/proxy.sock')\n"

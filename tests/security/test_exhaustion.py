@@ -35,6 +35,7 @@ from tests.security.privilege_programs import GAINED
 from tests.support.boxes import Box
 
 pytestmark = [
+    pytest.mark.split_by("engine"),
     pytest.mark.timeout(1200),
     pytest.mark.skipif(sys.platform != "linux", reason="an engine on a machine of its own differs"),
 ]

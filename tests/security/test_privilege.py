@@ -26,6 +26,7 @@ from tests.security.privilege_payloads import EVERY, NAMESPACES
 from tests.support.boxes import Box
 
 pytestmark = [
+    pytest.mark.split_by("engine"),
     pytest.mark.timeout(1800),
     pytest.mark.skipif(sys.platform != "linux", reason="the controls need this machine's kernel"),
 ]
