@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.machine import as_root
+
 # In mount namespaces of their own: a small file system in memory, filled or made read-only.
 _SCENE = """\
 set -e
@@ -46,7 +48,15 @@ def test_a_store_that_cannot_be_written_is_read_and_a_change_is_refused_in_a_lin
 ) -> None:
     """`ps` and `show` answer; `stop` ends with 1 and a sentence; afterwards nothing is lost."""
     spoil, mend = SPOILT[name]
-    words = ["unshare", "--mount", "sh", "-c", _SCENE.format(spoil=spoil, mend=mend), "sh"]
+    words = [
+        *as_root(),
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        _SCENE.format(spoil=spoil, mend=mend),
+        "sh",
+    ]
     done = subprocess.run(
         [*words, str(tmp_path), sys.executable, _ADD],
         capture_output=True,
