@@ -16,17 +16,18 @@ from plandock.standin import Failure, StandIn, ToolCall, bash
 from tests.crash.crashing import supervisor_of
 from tests.support import product
 from tests.support.laptop import ACCESS, Laptop
-from tests.support.limits import PATIENCE_S, TROUBLE, WORK, Case, Story
+from tests.support.limits import LAST, LATER, PATIENCE_S, TROUBLE, WORK, Case, Story
 
 RENEWED = ACCESS.replace("made-up", "renewed")
+AGAIN = ACCESS.replace("made-up", "renewed-again")
 STORED = ACCESS.replace("made-up", "stored")
 LONG_S = 3 * 3600.0
 LIMIT_S, BUDGET_USD = 30, 0.08
 
 
-def fails(kind: Any, **more: Any) -> Failure:
-    """A failure at the step of the trouble."""
-    return Failure(kind, step=TROUBLE, **more)
+def fails(kind: Any, step: int = TROUBLE, **more: Any) -> Failure:
+    """A failure at a step, by default that of the (first) trouble."""
+    return Failure(kind, step=step, **more)
 
 
 # -- what users do meanwhile
@@ -66,13 +67,10 @@ def kill_and_revive(story: Story) -> tuple[int, int]:
 
 
 def orphan(story: Story) -> None:
-    """Its supervisor is killed while it waits."""
+    """Its supervisor is killed while it waits; later its user knows better than a long wait."""
     story.seen["pids"] = kill_and_revive(story)
-
-
-def look_at_once(story: Story) -> None:
-    """The user knows better than a long wait."""
-    story.until(State.WAITING)
+    story.until_asked(LATER, failure="usage_limit")
+    story.until(State.WAITING, attempt=2)
     story.seen["said"] = story.laptop.plandock("resume", story.run_id).stdout
 
 
@@ -98,38 +96,44 @@ def resume_until_done(story: Story) -> None:
 
 
 def renew(story: Story) -> None:
-    """The host's Claude Code renews its login while the run waits for one."""
-    story.seen["waiting"] = story.until(State.WAITING, reason="login")
-    time.sleep(3.0)  # looked at more than once
-    story.laptop.log_in(token=RENEWED)
+    """What is left of the login does not do for a run, so it waits before anything is there; then
+    the API refuses the login, and the host's Claude Code renews it while the run waits."""
+    seen, laptop = story.seen, story.laptop
+    seen["before the start"] = story.until(State.WAITING)
+    seen["asked"] = len(laptop.standin.requests)
+    laptop.log_in()
+    seen["waiting"] = story.until(State.WAITING, reason="login", attempt=1)
+    for minutes in (2, 5):
+        # Each is seen not to do, so the run was looked at that often while it waited.
+        told = story.now().message
+        laptop.log_in(token=RENEWED, expires_in_s=60.0 * minutes)
+        story.until_told(otherwise=told)
+    laptop.log_in(token=RENEWED)
 
 
 def store_a_token(story: Story) -> None:
     """The renewed login is refused, too; then the user stores a token."""
     story.until(State.WAITING, reason="login")
     story.laptop.log_in(token=RENEWED)
-    end = time.monotonic() + PATIENCE_S
-    refused = ("unauthorized", RENEWED, story.case.name)
-    while refused not in {(r.failure, r.token, r.scene) for r in story.laptop.standin.requests}:
-        assert time.monotonic() < end
-        time.sleep(0.1)
+    story.until_asked(TROUBLE, token=RENEWED, failure="unauthorized")
     story.until(State.WAITING, reason="login")
     story.laptop.plandock("login", "--token", stdin=STORED)
 
 
 def renew_at_the_first_refusal(story: Story) -> None:
     """The host's login is renewed while the CLI in the box still tries again."""
-    end = time.monotonic() + PATIENCE_S
-    while not any(r.failure == "unauthorized" for r in story.laptop.standin.requests):
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    story.until_asked(TROUBLE, failure="unauthorized")
     story.laptop.log_in(token=RENEWED)
 
 
 def renew_while_it_works(story: Story) -> None:
-    """The host's login is renewed long before the API refuses the old one."""
-    story.laptop.standin.wait_for(TROUBLE + 1, scene=story.case.name, timeout_s=PATIENCE_S)
+    """The host's login is renewed long before the API refuses the old one; the next login is
+    renewed while the CLI in the box still tries again."""
+    story.until_asked(TROUBLE)
     story.laptop.log_in(token=RENEWED)
+    story.until_asked(LAST, token=RENEWED, failure="unauthorized")
+    story.seen["attempt"] = story.now().attempt
+    story.laptop.log_in(token=AGAIN)
 
 
 def in_box(story: Story, *argv: str) -> bool:
@@ -140,7 +144,8 @@ def in_box(story: Story, *argv: str) -> bool:
 
 
 def until_in_box(story: Story, name: str) -> None:
-    """Wait for a file that the agent's command makes."""
+    """Wait for a file that the agent's command makes, at the step of the trouble."""
+    story.until_asked(TROUBLE)
     end = time.monotonic() + PATIENCE_S
     while not in_box(story, "test", "-e", name):
         assert not story.now().state.final, story.now()
@@ -153,13 +158,6 @@ def kill_the_box(story: Story) -> None:
     until_in_box(story, "hung")
     argv = [story.laptop.engine, "kill", f"plandock-{story.run_id}-box"]
     subprocess.run(argv, capture_output=True, check=True)
-
-
-def renew_before_the_start(story: Story) -> None:
-    """What is left of the login does not do for a run, so it waits before anything is there."""
-    story.seen["waiting"] = story.until(State.WAITING)
-    story.seen["asked"] = len(story.laptop.standin.requests)
-    story.laptop.log_in()
 
 
 def close_and_reopen(story: Story) -> None:
@@ -218,29 +216,45 @@ def commits_in_any_case(message: str) -> ToolCall:
 STOPPABLE = (
     WORK[0], commits_in_any_case("One"), *WORK[2:4], commits_in_any_case("Two"), *WORK[5:]
 )  # fmt: skip
-ROOMY = {"PLANDOCK_MAX_PARALLEL": "4"}
+ROOMY = {"PLANDOCK_MAX_PARALLEL": "5"}
+LIMIT_IN_S, ORPHAN_IN_S = 15.0, 40.0
 # The longest first.
 API = (
-    Case("busy", (fails("overloaded", times=8),)),
+    Case(
+        "busy", (
+            fails("overloaded", times=8),
+            fails("usage_limit", LATER, reset_in_s=-3600.0),  # a reset in the past
+        ),
+    ),
+    Case(
+        "silence", (fails("silence", silent_s=PATIENCE_S),), {"PLANDOCK_SILENCE": "30s"},
+        work=hangs_once("hung"), act=kill_the_box, everywhere=True,
+    ),
     Case(
         "deadline", env={"PLANDOCK_TIMEOUT": f"{LIMIT_S}s"},
         work=hangs_once("hung", STOPPABLE), act=resume_until_done,
     ),
     Case(
-        "silence", (fails("silence", silent_s=PATIENCE_S),), {"PLANDOCK_SILENCE": "30s"},
-        everywhere=True,
+        "orphan", (
+            fails("usage_limit", reset_in_s=ORPHAN_IN_S, until_reset=True),
+            fails("usage_limit", LATER, reset_in_s=400 * 86_400.0),  # a reset far away
+        ), act=orphan,
     ),
-    Case("limit", (fails("usage_limit", reset_in_s=20.0, until_reset=True),), everywhere=True),
-    Case("throttled", (fails("rate_limited", times=2),)),
-    Case("killed-box", work=hangs_once("hung"), act=kill_the_box, everywhere=True),
-    Case("orphan", (fails("usage_limit", reset_in_s=25.0, until_reset=True),), act=orphan),
-    Case("malformed", (fails("malformed", times=2),), everywhere=True),
-    Case("cut", (fails("cut_stream"),), everywhere=True),
-    Case("limit-in-the-past", (fails("usage_limit", reset_in_s=-3600.0),)),
-    Case("busy-for-a-moment", (fails("overloaded", times=3),)),
-    Case("broken-for-a-moment", (fails("server_error", times=2),)),
-    Case("reset", (fails("reset", times=2),)),
-    Case("limit-far-away", (fails("usage_limit", reset_in_s=400 * 86_400.0),), act=look_at_once),
+    Case(
+        "limit", (
+            fails("usage_limit", reset_in_s=LIMIT_IN_S, until_reset=True),
+            fails("malformed", LATER, times=2),
+            fails("cut_stream", LAST),
+        ), everywhere=True,
+    ),
+    Case(
+        "for-a-moment", (
+            fails("overloaded", 1, times=3),
+            fails("server_error", times=2),
+            fails("reset", 3, times=2),
+            fails("rate_limited", LATER, times=2),
+        ),
+    ),
     Case("stopped", (fails("usage_limit", reset_in_s=LONG_S),), act=look_and_stop),
     Case(
         "budget", env={"PLANDOCK_MAX_BUDGET_USD": f"{BUDGET_USD}"}, work=STOPPABLE,
@@ -251,8 +265,7 @@ EXPIRED = fails("unauthorized", times=None, if_token=ACCESS)
 # Each with a laptop of its own: a login is renewed for all runs of one.
 LOGIN = (Case("login", (EXPIRED,), act=renew, everywhere=True),)
 STORE = (Case("stored", (EXPIRED, replace(EXPIRED, if_token=RENEWED)), act=store_a_token),)
-FRESH = (
-    Case("fresh", (EXPIRED,), act=renew_at_the_first_refusal, everywhere=True),
+SEALED = (
     Case("sealed", (EXPIRED,), {"PLANDOCK_CREDENTIALS": "sealed"}, act=renew_at_the_first_refusal),
 )
 # The command ends when the box has the new login, and the next request finds the old one refused.
@@ -260,14 +273,13 @@ IN_BOX = "until grep -q renewed ~/.claude/.credentials.json; do sleep 0.2; done"
 HANDED_IN = (
     Case(
         "handed-in",
-        (replace(EXPIRED, step=TROUBLE + 1),),
+        (replace(EXPIRED, step=TROUBLE + 1), replace(EXPIRED, step=LAST, if_token=RENEWED)),
         work=(*WORK[:2], bash(IN_BOX), *WORK[2:]),
         act=renew_while_it_works,
         everywhere=True,
     ),
 )
-EXPIRING = (Case("expiring", act=renew_before_the_start),)
 PAUSE = "touch here; until test -e go; do sleep 0.2; done"
 CLOSED = (Case("closed", work=(*WORK[:2], bash(PAUSE), *WORK[2:]), act=close_and_reopen),)
-LAPTOPS = (API, LOGIN, STORE, FRESH, HANDED_IN, EXPIRING, CLOSED)
+LAPTOPS = (API, LOGIN, STORE, SEALED, HANDED_IN, CLOSED)
 CASES = {case.name: case for cases in LAPTOPS for case in cases}

@@ -1,7 +1,8 @@
 """Many runs on one laptop at a time, each with a trouble of its own at the API.
 
 A case's name is its run's branch and its scene in the script, so that one stand-in serves all of
-them and its record tells them apart.  The runs wait side by side, which is what makes them cheap.
+them and its record tells them apart.  The runs wait side by side, and where one trouble leaves a
+run going it meets another later on: a box costs seconds, a trouble more costs little.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -32,6 +34,7 @@ from tests.crash.crashing import in_engine, store_of
 from tests.support.laptop import Laptop
 
 PATIENCE_S = 1500.0
+HANDED_OFF_AT_ONCE = 3
 FILES = {"one.txt": "1", "ran.txt": "ran", "two.txt": "2", "three.txt": "3"}
 WORK = (
     write_file("one.txt", "1\n"),
@@ -41,8 +44,8 @@ WORK = (
     commit("Two"),
     write_file("three.txt", "3\n"),  # not committed by the agent
 )
-TROUBLE = 2
-"""The step at which the API fails: a command, with a commit behind it."""
+TROUBLE, LATER, LAST = 2, 4, 5
+"""The steps at which the API fails: a command with a commit behind it, a commit, a last edit."""
 
 Act = Callable[["Story"], None]
 
@@ -101,6 +104,28 @@ class Story:
             assert time.monotonic() < end, run
             time.sleep(0.1)
 
+    def until_told(self, *, otherwise: str) -> None:
+        """Wait until the run's message is another one, while it waits."""
+        end = time.monotonic() + PATIENCE_S
+        while (run := self.now()).message == otherwise:
+            assert run.state is State.WAITING, run
+            assert time.monotonic() < end, run
+            time.sleep(0.1)
+
+    def until_asked(self, step: int, *, token: str = "", failure: str = "") -> None:
+        """Wait until the stand-in got a request at this step, with this token and failure.
+
+        A failure of "" stands for an answer, a token of "" for any.
+        """
+        end = time.monotonic() + PATIENCE_S
+        while not any(
+            r.step == step and r.failure == failure and token in ("", r.token)
+            for r in self.laptop.standin.requests
+            if r.scene == self.case.name
+        ):
+            assert time.monotonic() < end, (self.case.name, step, token, failure)
+            time.sleep(0.05)
+
     @property
     def waits(self) -> list[dict[str, Any]]:
         """Each move into `waiting`: ``at``, ``reason``, ``message``, ``waiting_until``."""
@@ -155,6 +180,11 @@ class Storm:
         self.stories: dict[str, Story] = {}
         self._standins = [laptop.standin]
 
+    def run(self) -> None:
+        """Let every run go to its end."""
+        self.hand_off()
+        self.to_the_end()
+
     def hand_off(self) -> None:
         """Let every run begin."""
         standin = self.laptop.standin
@@ -162,9 +192,10 @@ class Storm:
         for case in self.cases:
             for failure in case.failures:
                 standin.inject(replace(failure, scene=case.name))
-            story = Story(case, self.laptop)
-            story.hand_off()
-            self.stories[case.name] = story
+            self.stories[case.name] = Story(case, self.laptop)
+        with ThreadPoolExecutor(HANDED_OFF_AT_ONCE) as pool:
+            for _ in pool.map(Story.hand_off, self.stories.values()):
+                pass
 
     def to_the_end(self) -> None:
         """Let the users act, look into every wait, and see how all of it ends."""
@@ -240,13 +271,9 @@ def _act(story: Story) -> None:
 def storms(*storms: Storm) -> Iterator[dict[str, Story]]:
     """Let the runs of several laptops go side by side to their ends."""
     try:
-        for storm in storms:
-            storm.hand_off()
-        threads = [threading.Thread(target=storm.to_the_end, daemon=True) for storm in storms]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(len(storms)) as pool:
+            for _ in pool.map(Storm.run, storms):
+                pass
         yield {name: story for storm in storms for name, story in storm.stories.items()}
     finally:
         for storm in storms:
