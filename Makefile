@@ -51,7 +51,8 @@ fuzz: venv ## the parsers and matchers, for longer than in test
 crash: setup ## supervisor killed at every step and 3 times inside each, engine at every step; ARGS='-k podman'
 	@CRASH_POINTS=3 CRASH_SHARES=2 $(VENV_PYTHON) -m pytest -s tests/crash $(ARGS)
 
-soak: setup ## 200 runs through the queue, and what they leave; ARGS='--runs 40 --engine podman'
+soak: setup ## twenty acceptances at once; 200 runs through the queue, and what they leave; ARGS='--runs 40 --engine podman'
+	@PLANDOCK_TEST_MATRIX=full $(VENV_PYTHON) -m pytest tests/e2e/test_queue.py
 	@$(VENV_PYTHON) -m tools.soak $(ARGS)
 
 limits: setup ## whole runs through limits and failures with both CLIs; prints what each cost

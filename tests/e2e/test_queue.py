@@ -1,4 +1,7 @@
-"""The queue in whole runs: twenty acceptances at once, and a wait that ends among others."""
+"""The queue in whole runs: acceptances at once, and a wait that ends among others.
+
+`make soak` and `make matrix` take twenty acceptances at once.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,15 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from plandock.runs.model import State
 from plandock.runs.store import Store
-from plandock.standin import Failure, Script, bash, execution_scene
+from plandock.standin import Failure, Request, Script, StandIn, bash, execution_scene
+from tests.crash.crashing import store_of
 from tests.support import accepting, machine, product, queueing
 from tests.support.heldrun import GO, HeldRun
 from tests.support.laptop import Laptop
@@ -28,6 +32,8 @@ WORK = "echo sorted > work.txt && git add -A && git commit -qm Sort"
 # The same in each box, so that some of them make the very same commit.
 SCRIPT = Script(scenes=(execution_scene((bash(WORK),)),))
 PLACES = 2
+# In three repositories by the hook, and in the first by command.
+AT_ONCE = (12, 3, 2, 3) if machine.FULL_MATRIX else (4, 2, 1, 1)
 STALLED_S = 900.0
 
 
@@ -77,32 +83,10 @@ def _text(out: bytes) -> str:
     return out.decode().encode("ascii", "backslashreplace").decode("unicode_escape")
 
 
-@contextmanager
-def boxes_counted(laptop: Laptop, ids: Sequence[str]) -> Iterator[list[int]]:
-    """How many boxes of these runs are at work in the engine, looked at again and again."""
-    counts: list[int] = []
-    over = threading.Event()
-    argv = [laptop.engine, "ps", "--filter", "label=plandock.role=box", "--format", "{{.Names}}"]
-    ours = {f"plandock-{x}-box" for x in ids}
-
-    def look() -> None:
-        while not over.wait(0.3):
-            names = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
-            counts.append(len(ours.intersection(names.split())))
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield counts
-    finally:
-        over.set()
-        thread.join()
-
-
 def wait_for_all(laptop: Laptop) -> dict[str, Any]:
     """Every run by its id, once all have ended; however long that takes, as long as it goes on."""
     seen, end = 0, time.monotonic() + STALLED_S
-    with Store(store_file(laptop)) as store:
+    with store_of(laptop) as store:
         while unfinished := store.list(unfinished=True):
             events = sum(len(store.events(run.id)) for run in store.list())
             if events != seen:
@@ -128,16 +112,43 @@ def branches(repository: Repository) -> dict[str, str]:
     return {name.removeprefix("refs/heads/"): commit for name, commit in pairs}
 
 
-def test_twenty_acceptances_at_once_make_twenty_runs_and_twenty_branches(
-    make_laptop: Callable[..., Laptop], cli: Path
-) -> None:
+class Gate(StandIn):
+    """A stand-in that answers nobody until it is opened: whoever has a place keeps it."""
+
+    def __init__(self, script: Script) -> None:
+        super().__init__(script)
+        self.opened = threading.Event()
+
+    def record(self, request: Request) -> None:
+        """Note the request at once, and have it wait."""
+        super().record(request)
+        self.opened.wait(STALLED_S)
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    """The scripted model behind a gate."""
+    with Gate(SCRIPT) as server:
+        yield server
+        server.opened.set()
+        assert server.errors == []
+
+
+@pytest.fixture
+def laptop(tmp_path: Path, cli: Path, gate: Gate) -> Iterator[Laptop]:
+    """A laptop whose runs get no answer before the gate is opened."""
+    made = Laptop(tmp_path / "laptop", cli=cli, engine="docker", standin=gate)
+    yield made
+    gate.opened.set()
+    queueing.clean_up(made)
+
+
+def test_acceptances_at_once_make_a_run_and_a_branch_each(laptop: Laptop, gate: Gate) -> None:
     """Two go at a time, the oldest first, in three repositories; each has the name it was promised.
 
     In the first the user has branches in the way, and takes a promised name while the run waits.
     In the second a branch `feature` stands where a folder would, the third has a template.
     """
-    laptop = make_laptop(cli)
-    laptop.standin.script = SCRIPT
     laptop.plandock("init", "--scope", "user")
     first = laptop.repo
     second, third = (make_repository(laptop.home / name) for name in ("second", "third"))
@@ -148,13 +159,17 @@ def test_twenty_acceptances_at_once_make_twenty_runs_and_twenty_branches(
     before = {repo.root: branches(repo) for repo in (first, second, third)}
     untouched = laptop.fingerprint()
 
-    places = [first.root] * 12 + [second.root] * 3 + [third.root] * 2
-    promised = hand_off_at_once(laptop, places, by_hand=3)
-    assert len(promised) == 20
-    with boxes_counted(laptop, list(promised)) as counts:
+    in_first, in_second, in_third, by_hand = AT_ONCE
+    places = [first.root] * in_first + [second.root] * in_second + [third.root] * in_third
+    with queueing.boxes_at_work(laptop) as boxes:
+        promised = hand_off_at_once(laptop, places, by_hand=by_hand)
+        assert len(promised) == sum(AT_ONCE)
+        gate.wait_for(PLACES, timeout_s=STALLED_S)
         _places_are_shown(laptop)
         stolen = _take_the_name_of_the_youngest(laptop, first, promised)
+        gate.opened.set()
         runs = wait_for_all(laptop)
+        boxes.wait_for_ends(set(promised), timeout_s=STALLED_S)
 
     assert set(runs) == set(promised)
     assert not_done(runs) == []
@@ -174,23 +189,21 @@ def test_twenty_acceptances_at_once_make_twenty_runs_and_twenty_branches(
     instead = {r["branch"] for x, r in runs.items() if promised[x] == stolen}
     assert len(instead) == 1
     assert not instead & others
-    assert set(branches(second)) == {
-        "main", "feature", "feature-auto", "feature-auto-2", "feature-auto-3",
-    }  # fmt: skip
+    numbered = ["feature-auto", *(f"feature-auto-{n}" for n in range(2, in_second + 1))]
+    assert set(branches(second)) == {"main", "feature", *numbered}
     named = {x: r["branch"] for x, r in runs.items() if r["repo"] == str(third.root)}
     assert named == {x: f"plans/sort-the-list-{x}" for x in named}
     assert laptop.fingerprint() == untouched
     _nobody_went_before_their_turn(laptop)
-    assert counts
-    assert max(counts) <= PLACES
+    assert boxes.most == PLACES
 
 
 def _places_are_shown(laptop: Laptop) -> None:
-    """Each run in the queue has its place, the oldest the first, also for people."""
+    """Each run that has no place has one in the queue, the oldest the first, also for people."""
     queued = [r for r in laptop.runs() if r["state"] == "queued"]
     queued.sort(key=lambda r: (r["created_at"], r["id"]))
     assert [r["queue_position"] for r in queued] == list(range(1, len(queued) + 1))
-    assert len(queued) > PLACES
+    assert len(queued) == sum(AT_ONCE) - PLACES
     shown = laptop.plandock("ps").stdout
     assert re.search(r"queued, 1st", shown)
     assert re.search(r"queued, \d+th", shown)
@@ -209,7 +222,7 @@ def _take_the_name_of_the_youngest(
 def _nobody_went_before_their_turn(laptop: Laptop) -> None:
     course = queueing.course(store_file(laptop))
     assert course.most_at_once == PLACES
-    assert len(course.admissions) == 20
+    assert len(course.admissions) == sum(AT_ONCE)
     for admission in course.admissions:
         assert admission.went + len(admission.older_queued) < PLACES, admission
 
@@ -223,13 +236,13 @@ def test_a_run_whose_wait_is_over_goes_before_the_younger_and_after_who_goes(
     laptop.standin.inject(Failure("usage_limit", reset_in_s=3600.0))
     laptop.plandock("run", "--plan", "-", stdin=PLAN)
     waits = laptop.runs()[0]["id"]
-    _until(laptop, waits, "waiting")
+    queueing.until(laptop, waits, State.WAITING)
     goes = HeldRun(laptop)
     laptop.standin.script = SCRIPT
     laptop.plandock("run", "--plan", "-", stdin=PLAN)
     younger = laptop.runs()[0]["id"]
     laptop.plandock("resume", waits)
-    _until(laptop, waits, "queued")
+    queueing.until(laptop, waits, State.QUEUED)
     stand = {run["id"]: (run["state"], run["queue_position"]) for run in laptop.runs()}
     assert stand == {
         waits: ("queued", 1),
@@ -240,10 +253,3 @@ def test_a_run_whose_wait_is_over_goes_before_the_younger_and_after_who_goes(
     runs = wait_for_all(laptop)
     assert not_done(runs) == []
     assert queueing.course(store_file(laptop)).order == [waits, goes.id, waits, younger]
-
-
-def _until(laptop: Laptop, run_id: str, state: str) -> None:
-    end = time.monotonic() + 240
-    while (found := laptop.json("show", run_id))["state"] != state:
-        assert time.monotonic() < end, found
-        time.sleep(0.3)
