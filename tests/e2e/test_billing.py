@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from plandock.standin import commit, write_file
 from tests.support.laptop import ACCESS
 from tests.support.run_batch import CaseResult, cases, looks_at
 from tests.support.run_batch import batch as batch
@@ -22,6 +23,8 @@ HOSTILE: dict[str, dict[str, object]] = {
     "provider": {"env": {"CLAUDE_CODE_USE_BEDROCK": "1"}},
 }
 UNPINNABLE = {"env": {"ANTHROPIC_UNIX_SOCKET": "/tmp/x.sock", "ANTHROPIC_API_KEY": KEY}}
+# So that a run asks more than once.
+WORK = (write_file("one.txt", "1\n"), commit("One"))
 IN_REPOSITORY = {**HOSTILE, "unpinnable": UNPINNABLE}
 
 
@@ -53,11 +56,12 @@ def hand_off_without_a_login(result: CaseResult) -> None:
 
 
 CASES = [
-    *(run for name in IN_REPOSITORY for run in cases(name, run_in_a_hostile_repository)),
-    *cases("key-of-the-users", run_beside_a_key_of_the_users, env={"ANTHROPIC_API_KEY": KEY}),
+    *(run for name in IN_REPOSITORY for run in cases(name, run_in_a_hostile_repository, WORK)),
+    *cases("key-of-the-users", run_beside_a_key_of_the_users, WORK, env={"ANTHROPIC_API_KEY": KEY}),
     *cases(
         "explicit-key",
         CaseResult.run_through,
+        WORK,
         env={"ANTHROPIC_API_KEY": KEY, "PLANDOCK_BILLING": "api-key"},
     ),
     *cases("no-login", hand_off_without_a_login),
@@ -67,7 +71,7 @@ CASES = [
 def assert_paid_by_the_login(case: CaseResult) -> None:
     """Every request of the run, the CLI's own side requests among them."""
     standin = case.laptop.standin
-    assert case.run["state"] == "done"
+    assert (case.run["state"], case.run["commits"]) == ("done", 1)
     assert standin.model_requests
     assert {r.auth for r in standin.requests if r.method == "POST"} == {"bearer"}
     assert {r.token for r in standin.model_requests} == {ACCESS}

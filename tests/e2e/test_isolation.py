@@ -10,6 +10,7 @@ import secrets
 import pytest
 
 from plandock import proc
+from plandock.standin import write_file
 from tests.support.engine_wrapper import ADD, DROP_PAIR, NOTHING, SET, wrap
 from tests.support.journal import note
 from tests.support.pairs import DOCKER
@@ -31,6 +32,7 @@ LESS = {
     "memory": (DROP_PAIR.format("--memory-swap") + "; " + DROP_PAIR.format("--memory"), "cgroup"),
     "seccomp": (ADD.format(["--security-opt", "seccomp=unconfined"]), "seccomp"),
 }
+WORK = (write_file("one.txt", "1\n"),)
 WHOLE = "with-nothing-taken-away"
 
 
@@ -60,7 +62,9 @@ def network_that_leads_nowhere(result: CaseResult) -> str:
 
 
 CASES = [
-    run for name in (*LESS, WHOLE) for run in cases(name, run_on_a_wrapped_engine, among=DOCKER)
+    run
+    for name in (*LESS, WHOLE)
+    for run in cases(name, run_on_a_wrapped_engine, WORK, among=DOCKER)
 ]
 
 
@@ -79,5 +83,6 @@ def test_a_box_with_one_protection_less_is_never_given_to_the_agent(case: CaseRe
 def test_with_the_wrapper_and_nothing_taken_away_the_run_goes_well(case: CaseResult) -> None:
     """The positive control: it is the protection, not the wrapper, that makes the difference."""
     assert case.seen["codes"] == (0, 0)
+    assert case.shown("one.txt") == "1"
     assert "checks passed" in case.run["isolation"]
     assert "checks passed" in case.laptop.plandock("receipt", case.run_id).stdout
