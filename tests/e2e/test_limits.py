@@ -30,13 +30,18 @@ from tests.support.limit_cases import (
     notes,
 )
 from tests.support.limits import LATER, TROUBLE, Storm, Story, seconds, standin, storms
+from tests.support.pairs import FULL
 
 # A machine with two cores and other work to do gets its time.
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.e2e, pytest.mark.split_by("pair")]
 
-ALL = os.environ.get("PLANDOCK_TEST_LIMITS") == "all" or machine.FULL_MATRIX
+ALL = os.environ.get("PLANDOCK_TEST_LIMITS") == "all" or FULL
 # Which CLI goes with which engine; what an engine does here is the same with either.
-PAIRS = {**machine.PAIRS, **({"docker-older": "2.1.197"} if ALL else {})}
+PAIRS = {
+    "docker": "newest",
+    "podman": "2.1.197",
+    **({"docker-older": "2.1.197"} if ALL else {}),
+}
 
 
 def through(*names: str) -> pytest.MarkDecorator:

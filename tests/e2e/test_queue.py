@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 
 from plandock.runs.model import State
-from plandock.runs.store import Store
 from plandock.standin import Failure, Request, Script, StandIn, bash, execution_scene
 from tests.crash.crashing import store_of
 from tests.support import accepting, machine, product, queueing
 from tests.support.heldrun import GO, HeldRun
 from tests.support.laptop import Laptop
+from tests.support.pairs import FULL
 from tests.support.repository import Repository, make_repository
 
 pytestmark = [pytest.mark.timeout(7200), pytest.mark.e2e]
@@ -33,7 +33,7 @@ WORK = "echo sorted > work.txt && git add -A && git commit -qm Sort"
 SCRIPT = Script(scenes=(execution_scene((bash(WORK),)),))
 PLACES = 2
 # In three repositories by the hook, and in the first by command.
-AT_ONCE = (12, 3, 2, 3) if machine.FULL_MATRIX else (4, 2, 1, 1)
+AT_ONCE = (12, 3, 2, 3) if FULL else (4, 2, 1, 1)
 STALLED_S = 900.0
 
 

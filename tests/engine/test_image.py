@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,41 +13,67 @@ import pytest
 from plandock.box import image
 from plandock.claude import package
 from plandock.engines import detect
-from plandock.engines.protocol import ContainerSpec, ContextFile, Engine
+from plandock.engines.protocol import ContainerSpec, ContextFile, Engine, Image
 from plandock.errors import EngineError, SettingsError
+from tests.support import machine
 from tests.support.journal import note
 
 VERSION = "2.1.197"
-USER_BASE = "plandock-test-base:user"
 APT = "Reading package lists"
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1800)
+
+
+MakeCli = Callable[..., str]
 
 
 @pytest.fixture
-def here(engine: str, home: Path) -> Iterator[Engine]:
+def made() -> list[str]:
+    """The versions of the programs that this test makes in the CLI's place."""
+    return []
+
+
+@pytest.fixture
+def user_base() -> str:
+    """A name for a base image of this test's own."""
+    return f"plandock-test-base:{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def here(engine: str, home: Path, made: list[str], user_base: str) -> Iterator[Engine]:
     """The engine of that name; images that the test makes are removed again.
 
     What another test or run has built meanwhile is not this test's to remove, so its own are
-    told by the CLI's version, which nobody else uses.
+    told by the CLI's version.
     """
     found = detect.choose(engine)
     yield found
-    found.remove_image(USER_BASE)
-    for entry in image.list_images(found):
-        if entry.labels[image.VERSION_LABEL].startswith("0."):
-            for name in entry.tags or (entry.id,):
-                found.remove_image(name)
+    found.remove_image(user_base)
+    for entry in of_this_test(image.list_images(found), made):
+        for name in entry.tags or (entry.id,):
+            found.remove_image(name)
 
 
-def small_cli(tmp_path: Path, version: str = "", says: str = "") -> str:
-    """Put a program that only says a version into the cache; that version, by default a new one."""
-    version = version or f"0.{secrets.randbelow(10**6)}.{secrets.randbelow(10**6)}"
-    note("name", version)
-    program = tmp_path / f"claude-{version}"
-    program.write_text(f"#!/bin/sh\necho '{says or version} (Claude Code)'\n")
-    for architecture in package.ARCHITECTURES:
-        package.adopt(version, architecture, program)
-    return version
+def of_this_test(images: Iterable[Image], made: list[str]) -> tuple[Image, ...]:
+    """The images with one of this test's programs in the CLI's place."""
+    return tuple(x for x in images if x.labels[image.VERSION_LABEL] in made)
+
+
+@pytest.fixture
+def small_cli(tmp_path: Path, made: list[str]) -> MakeCli:
+    """A factory: puts a program that only says a version into the cache; that version, a new one,
+    unless it `says` something else."""
+
+    def make(says: str = "") -> str:
+        version = f"0.{secrets.randbelow(10**6)}.{secrets.randbelow(10**6)}"
+        note("name", version)
+        program = tmp_path / f"claude-{version}"
+        program.write_text(f"#!/bin/sh\necho '{says or version} (Claude Code)'\n")
+        for architecture in package.ARCHITECTURES:
+            package.adopt(version, architecture, program)
+        made.append(version)
+        return version
+
+    return make
 
 
 def run(engine: Engine, tag: str, script: str) -> list[str]:
@@ -84,9 +110,9 @@ def test_what_is_in_the_image(here: Engine, base_image: str) -> None:
     assert "__init__.py" not in scripts
 
 
-def test_built_once(here: Engine, base_image: str, tmp_path: Path) -> None:
+def test_built_once(here: Engine, base_image: str, small_cli: MakeCli) -> None:
     """Two that need an image at one time build it once; a third finds it and says nothing."""
-    version = small_cli(tmp_path)
+    version = small_cli()
     lines: list[str] = []
     tags: list[str] = []
 
@@ -111,11 +137,16 @@ def test_built_once(here: Engine, base_image: str, tmp_path: Path) -> None:
 
 
 def test_only_what_changed_is_built(
-    here: Engine, base_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    here: Engine,
+    base_image: str,
+    small_cli: MakeCli,
+    made: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Neither a new CLI nor a changed script runs the package manager again."""
-    first = image.ensure_image(here, cli_version=small_cli(tmp_path), base=base_image)
-    version = small_cli(tmp_path)
+    first = image.ensure_image(here, cli_version=small_cli(), base=base_image)
+    version = small_cli()
     lines: list[str] = []
     second = image.ensure_image(here, cli_version=version, base=base_image, progress=lines.append)
     (tmp_path / "inside").mkdir()
@@ -126,6 +157,9 @@ def test_only_what_changed_is_built(
     assert lines
     assert not any(APT in line for line in lines)
     assert run(here, third, "python3 -I /opt/plandock/extra.py") == ["extra"]
+    # What other tests build meanwhile is nothing to be removed here.
+    every = image.list_images
+    monkeypatch.setattr(image, "list_images", lambda engine: of_this_test(every(engine), made))
     tagged = {tag for entry in image.list_images(here) for tag in entry.tags}
     removed = image.remove_stale(here, tagged - {second})
     # Beside it, at most what has no name any more, of builds that were begun twice.
@@ -134,30 +168,43 @@ def test_only_what_changed_is_built(
     assert here.image_exists(third)
 
 
-def test_cli_that_says_another_version(here: Engine, base_image: str, tmp_path: Path) -> None:
+def test_cli_that_says_another_version(here: Engine, base_image: str, small_cli: MakeCli) -> None:
     """A program that is not the version asked for gets into no image."""
-    version = small_cli(tmp_path, says="1.1.1")
+    version = small_cli(says="1.1.1")
     with pytest.raises(EngineError, match="build failed") as caught:
         image.ensure_image(here, cli_version=version, base=base_image)
     assert "says '1.1.1 (Claude Code)'" in caught.value.hint
 
 
-def test_base_with_its_own_user(here: Engine, base_image: str, tmp_path: Path) -> None:
+def test_base_with_its_own_user(
+    here: Engine,
+    base_image: str,
+    user_base: str,
+    small_cli: MakeCli,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A base whose user 1000 has another name, groups and an entrypoint works just the same."""
+    # Upon one with the packages: it is the user that is tried here, not the package manager.
+    with monkeypatch.context() as patch:
+        cache = os.environ.get("PLANDOCK_TEST_CACHE", str(machine.CLONE / ".setup/cache"))
+        patch.setenv("XDG_CACHE_HOME", cache)
+        newest = os.environ["PLANDOCK_TEST_CLI_NEWEST_VERSION"]
+        packed = image.ensure_image(here, cli_version=newest, base=base_image)
     dockerfile = (
-        f"FROM {base_image}\n"
-        "RUN groupadd -g 1000 node && useradd -m -u 1000 -g node node && groupadd wheel"
+        f"FROM {packed}\nUSER root\n"
+        "RUN userdel agent && rm -r /home/agent /opt/plandock /usr/local/bin/claude"
+        " && groupadd -g 1000 node && useradd -m -u 1000 -g node node && groupadd wheel"
         " && usermod -aG wheel node && chmod u+s /bin/sleep\n"
         'USER node\nWORKDIR /home/node\nENTRYPOINT ["/bin/false"]\n'
     )
     here.build(
-        USER_BASE,
+        user_base,
         [ContextFile("Dockerfile", dockerfile.encode())],
         build_args={},
         labels={},
         progress=lambda line: None,
     )
-    tag = image.ensure_image(here, cli_version=small_cli(tmp_path), base=USER_BASE)
+    tag = image.ensure_image(here, cli_version=small_cli(), base=user_base)
     said = run(here, tag, "id; pwd; getent passwd 1000; stat -c %a /bin/sleep")
     assert said == [
         "uid=1000(agent) gid=1000(agent) groups=1000(agent)",
@@ -169,12 +216,12 @@ def test_base_with_its_own_user(here: Engine, base_image: str, tmp_path: Path) -
     assert said[2].endswith(":/home/agent:/bin/bash")
 
 
-def test_package_that_does_not_exist(here: Engine, base_image: str, tmp_path: Path) -> None:
+def test_package_that_does_not_exist(here: Engine, base_image: str, small_cli: MakeCli) -> None:
     """A package that Debian lacks fails the build with apt's own words as the hint."""
     with pytest.raises(EngineError) as caught:
         image.ensure_image(
             here,
-            cli_version=small_cli(tmp_path),
+            cli_version=small_cli(),
             base=base_image,
             extra_packages=["no-such-package-anywhere"],
         )
@@ -188,8 +235,8 @@ def test_names_that_are_no_packages(here: Engine, base_image: str) -> None:
             image.ensure_image(here, cli_version=VERSION, base=base_image, extra_packages=[name])
 
 
-def test_base_that_is_not_there(here: Engine, tmp_path: Path) -> None:
+def test_base_that_is_not_there(here: Engine, small_cli: MakeCli) -> None:
     """A base that cannot be had is named, with what to do about it."""
     with pytest.raises(EngineError, match="localhost:9/no/base") as caught:
-        image.ensure_image(here, cli_version=small_cli(tmp_path), base="localhost:9/no/base:1")
+        image.ensure_image(here, cli_version=small_cli(), base="localhost:9/no/base:1")
     assert "setting image" in caught.value.hint
