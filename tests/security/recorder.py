@@ -69,6 +69,7 @@ class Recorder:
 
     def __init__(self, record: Path, control: Path) -> None:
         self.out = record.open("ab", buffering=0)
+        self.control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.ready = selectors.DefaultSelector()
         self.asked = 0
         self.raw = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_ALL))
@@ -88,11 +89,9 @@ class Recorder:
                 server.setsockopt(socket.IPPROTO_IP, _PKTINFO, 1)
             server.bind((anywhere, 53))
             self.watch(server, self.question)
-        unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        unix.bind(str(control))
-        unix.listen(8)
-        self.control = unix
-        self.ready.register(unix, selectors.EVENT_READ, self.told)
+        self.control.bind(str(control))
+        self.control.listen(8)
+        self.ready.register(self.control, selectors.EVENT_READ, self.told)
 
     def watch(self, what: socket.socket, act: Any) -> None:
         """Call ``act`` whenever the socket has something."""
@@ -111,7 +110,9 @@ class Recorder:
     def step(self, timeout_s: float | None, *, but: object = None) -> bool:
         """Act on everything that is there; whether there was anything."""
         found = [k for k, _ in self.ready.select(timeout_s) if k.fileobj is not but]
-        for key in found:
+        # The control comes last: it acts on all that is there, so that nothing else found before
+        # would be closed already when its turn came.
+        for key in sorted(found, key=lambda k: k.fileobj is self.control):
             with contextlib.suppress(OSError):
                 key.data(key.fileobj)
         return bool(found)
