@@ -207,14 +207,18 @@ def hangs_once(name: str, work: Sequence[ToolCall] = WORK) -> tuple[ToolCall, ..
     return (*work[:2], bash(hang), *work[2:])
 
 
-def commits_in_any_case(message: str) -> ToolCall:
-    """A commit that is made even where a stop between an edit and it has put the edit on the
-    branch already, as what was not committed: a clock or a bill may end a run anywhere."""
-    return bash(f"git add -A && git commit -q --allow-empty -m {message}")
+def commits_once(message: str) -> ToolCall:
+    """A commit that is made once, wherever the run was stopped: between an edit and it, which put
+    the edit on the branch already, or after it, before the conversation knew of it."""
+    there = f"git log --format=%s | grep -qx {message}"
+    return bash(f"{there} || {{ git add -A && git commit -q --allow-empty -m {message}; }}")
 
 
+# A clock or a bill may end a run anywhere, also between a call and the record of its answer
+# (docs/reliability.md); then the call is made again.
 STOPPABLE = (
-    WORK[0], commits_in_any_case("One"), *WORK[2:4], commits_in_any_case("Two"), *WORK[5:]
+    WORK[0], commits_once("One"), bash("echo ran > ran.txt"), WORK[3], commits_once("Two"),
+    *WORK[5:],
 )  # fmt: skip
 ROOMY = {"PLANDOCK_MAX_PARALLEL": "5"}
 LIMIT_IN_S, ORPHAN_IN_S = 15.0, 40.0
