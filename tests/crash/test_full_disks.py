@@ -111,10 +111,12 @@ def test_a_full_disk_of_the_engine_is_waited_for_while_the_agent_works(
     laptop = make_laptop(cli)
     refs = laptop.refs()
     room = "$(df -k --output=avail . | tail -n1)"
-    fill = slow(f"fallocate -l {room}K junk.bin; cat /dev/zero >>junk.bin")
+    # Once: where it was cut off before the conversation knew of it, it is called again.
+    all_of_it = f"fallocate -l {room}K junk.bin; cat /dev/zero >>junk.bin"
+    fill = slow(f"test -e full || {{ touch full; {all_of_it}; }}")
     # Again in the second box, where there is room.
     hold = slow(f"while [ {room} -lt {600 << 10} ]; do sleep 0.2; done")
-    standin.script = work(fill, hold, bash("rm -f junk.bin"))
+    standin.script = work(fill, hold, bash("rm -f junk.bin full"))
     daemon.fill(leave_bytes=400 << 20)
     run = crashing.hand_off(laptop)
     found = until_it_waits(laptop, run)

@@ -14,6 +14,7 @@ import pytest
 
 from plandock.standin import LOCAL_EXECUTION_FILE
 from tests.e2e.conftest import scenes
+from tests.support import claude_screen
 from tests.support.laptop import ACCESS
 from tests.support.repository import Repository, make_repository
 from tests.support.run_batch import CaseResult, cases, looks_at
@@ -69,7 +70,7 @@ def accept_in_a_hostile_repository(result: CaseResult) -> None:
         laptop.plan(terminal)
         seen["planned"] = len(laptop.standin.requests)
         seen["before"] = canary.read_text() if canary.exists() else ""
-        terminal.send("1")
+        claude_screen.choose(terminal, claude_screen.AUTOMATIC)
         terminal.wait_for(r"handed off as r\w+ → branch feature/auto", 300)
         with laptop.store() as store:
             result.run_id = store.find("last").id

@@ -16,7 +16,7 @@ import pytest
 
 from plandock.standin import StandIn, planning_scene
 from tests.e2e.conftest import scenes
-from tests.support import machine, prompts
+from tests.support import claude_screen, machine, prompts
 from tests.support.laptop import Laptop
 from tests.support.tmux import Tmux
 
@@ -91,7 +91,7 @@ def test_a_hostile_plan_that_is_accepted_in_claude_code_runs_nothing_here(
     laptop.plandock("init", "--scope", "user")
     before = laptop.fingerprint()
     laptop.plan(tmux)
-    tmux.send("1")
+    claude_screen.choose(tmux, claude_screen.AUTOMATIC)
     tmux.wait_for(r"handed off as r\w+ → branch auto/", 240)
     done = laptop.plandock("wait", "last", "--timeout", "600", check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -18,18 +18,23 @@ from tools.setup.folder import read_env, setup_dir
 def ensure(engines: tuple[str, ...]) -> None:
     """Build what is missing, the engines side by side.  Raises `SetupError` where one cannot."""
     with ThreadPoolExecutor(len(engines)) as pool:
-        for _ in pool.map(_ensure, engines):
+        for _ in pool.map(_ensure, engines, (True, *[False] * len(engines[1:]))):
             pass
 
 
-def _ensure(engine: str) -> None:
+def _ensure(engine: str, node: bool) -> None:
+    """Build an engine's images, one with Node in it where ``node`` (test_egress_presets)."""
     recorded = read_env()
     for name, program in recorded.items():
         if name.startswith("PLANDOCK_TEST_CLI_") and not name.endswith("_VERSION"):
             say(f"{engine}: {_build(engine, program, recorded)} is there")
+    if node:
+        newest = recorded["PLANDOCK_TEST_CLI_NEWEST"]
+        built = _build(engine, newest, recorded, PLANDOCK_NODE="true")
+        say(f"{engine}: {built} is there, with Node")
 
 
-def _build(engine: str, program: str, recorded: dict[str, str]) -> str:
+def _build(engine: str, program: str, recorded: dict[str, str], **settings: str) -> str:
     """Build one image as a user would, with nothing of this user's; its tag."""
     with tempfile.TemporaryDirectory() as home:
         known = {k: v for k, v in recorded.items() if not k.startswith("PLANDOCK_")}
@@ -43,6 +48,7 @@ def _build(engine: str, program: str, recorded: dict[str, str]) -> str:
                 "PLANDOCK_ENGINE": engine,
                 "PLANDOCK_CLAUDE": program,
                 **known,
+                **settings,
             },
             stdin=subprocess.DEVNULL,
             capture_output=True,
