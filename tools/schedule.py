@@ -23,7 +23,7 @@ from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import NodeManager, WorkerController
 
 DURATIONS = Path(__file__).resolve().parents[1] / "tests/durations.json"
-WHOLE_FILES = ("tests/unit/", "tests/git/")
+WHOLE_FILES = ("tests/unit/", "tests/git/", "tests/tools/")
 """Folders whose tests are so short that a message for each would cost more than it saves."""
 ENDS_WITHIN_S = 180
 

@@ -65,10 +65,7 @@ def test_leftovers_know_runs_and_mirrors_of_every_home_and_repository(
 
 
 INNER = """
-from tests.support import leftovers
 from tests.support.journal import note
-
-leftovers._PATIENCE_S = 0
 
 def test_leaves_a_folder(tmp_path):
     note("folder", tmp_path / "left")
@@ -86,9 +83,10 @@ def test_session_fails_when_something_is_left_behind(
     inner.write_text(INNER.format(made=made))
     argv = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider"]
     argv += [f"--rootdir={CLONE}", "-c", str(CLONE / "pyproject.toml"), "-n", workers, str(inner)]
-    nowhere = {"PATH": os.path.dirname(sys.executable)}  # without engines to ask
+    # Without engines to ask.
+    changed = {"PATH": os.path.dirname(sys.executable), "PLANDOCK_TEST_ENDS_WITHIN_S": "0"}
     done = subprocess.run(
-        argv, cwd=CLONE, env={**os.environ, **nowhere}, capture_output=True, text=True, check=False
+        argv, cwd=CLONE, env={**os.environ, **changed}, capture_output=True, text=True, check=False
     )
     assert done.returncode == code, done.stdout + done.stderr
     assert ("nothing was left behind" in done.stdout) == (code == 0)

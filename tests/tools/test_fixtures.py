@@ -83,8 +83,10 @@ def test_a_skip_of_something_real_fails_in_ci(tmp_path, marker, ci, workers, cod
     inner.write_text(INNER.format(marker=marker))
     argv = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider"]
     argv += [f"--rootdir={CLONE}", "-c", str(CLONE / "pyproject.toml"), "-n", workers, str(inner)]
+    # Without engines to ask what is left behind in them.
+    changed = {"PATH": os.path.dirname(sys.executable), "CI": ci}
     done = subprocess.run(
-        argv, cwd=CLONE, env={**os.environ, "CI": ci}, capture_output=True, text=True, check=False
+        argv, cwd=CLONE, env={**os.environ, **changed}, capture_output=True, text=True, check=False
     )
     assert done.returncode == code, done.stdout + done.stderr
     assert closing in done.stdout.splitlines()[-1]
