@@ -26,7 +26,7 @@ from plandock.runs.model import Billing, Run, RunId, State, Usage
 from plandock.runs.store import Store
 from tests.support.repository import Repository
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(1200)
 
 PAYLOADS = {
     "colours": "\x1b[31;1mred\x1b[0m",

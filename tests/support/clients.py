@@ -48,7 +48,7 @@ def _ask(*argv: str) -> str | None:
             env={n: v for n, v in os.environ.items() if not n.startswith("XDG_")} | {"HOME": real},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=600,
             check=False,
         )
     except FileNotFoundError:

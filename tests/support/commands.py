@@ -67,6 +67,14 @@ class CommandServer:
             _, out, err = (path.read_bytes() for path in streams)
         return subprocess.CompletedProcess(words, code, out, err)
 
+    def run_text(
+        self, *words: str, cwd: Path, env: Mapping[str, str], stdin: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, in text."""
+        done = self.run(*words, cwd=cwd, env=env, stdin=stdin.encode())
+        out, err = done.stdout.decode(), done.stderr.decode()
+        return subprocess.CompletedProcess(words, done.returncode, out, err)
+
     def close(self) -> None:
         """End it."""
         for stream in (self._child.stdin, self._child.stdout):

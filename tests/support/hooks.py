@@ -171,7 +171,7 @@ def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
 def finish(process: subprocess.Popen[bytes]) -> Answer:
     """Wait for a hook process and all its output."""
     with process:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=600)
         return Answer(process.returncode, out.decode(), err.decode())
 
 

@@ -107,7 +107,7 @@ def why_engine_is_absent(engine: str) -> str:
     """The reason why an engine cannot be used, with the next step; empty where it can."""
     argv = [engine, "info"]
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=240, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         complaint = str(error)
     else:

@@ -148,6 +148,6 @@ class Stage:
             env={**os.environ, "PATH": self.world.env["PATH"]},
             cwd=self.world.home,
             capture_output=True,
-            timeout=60,
+            timeout=600,
             check=False,
         )

@@ -153,7 +153,7 @@ THEFTS: tuple[Theft, ...] = (
     Theft("an echo of its own request shows the agent no token",
           _PY.format(
               "import http.client\nfor m in ('TRACE', 'OPTIONS', 'GET', 'HEAD'):\n"
-              " c = http.client.HTTPConnection('127.0.0.1', 3129, timeout=10)\n"
+              " c = http.client.HTTPConnection('127.0.0.1', 3129, timeout=240)\n"
               " try:\n  c.request(m, '/v1/echo'); r = c.getresponse()\n"
               "  print(m, r.status, r.getheaders(), r.read())\n"
               " except Exception as e: print(m, type(e).__name__)\n"),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from plandock.gateway.clients.user import User
 from tests.support import hooks
+from tests.support.commands import CommandServer
+from tests.support.machine import CLONE
 from tests.support.repository import Repository
 
 
@@ -16,6 +20,13 @@ from tests.support.repository import Repository
 def hook_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One copy of plandock with a supervisor that only notes that it was started."""
     return hooks.copy_package(tmp_path_factory.mktemp("package"))
+
+
+@pytest.fixture(scope="session")
+def commands() -> Iterator[CommandServer]:
+    """The command line, imported once."""
+    with closing(CommandServer(CLONE / "src", os.environ)) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

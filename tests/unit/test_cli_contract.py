@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ from plandock import paths
 from plandock.runs import alive
 from plandock.runs.model import Billing, Run, RunId, State, Usage
 from plandock.runs.store import Store
+from tests.support.commands import CommandServer
 from tests.support.repository import Repository
 
 Plandock = Callable[..., subprocess.CompletedProcess[str]]
@@ -37,20 +37,11 @@ def has_no_control(text: str) -> bool:
 
 
 @pytest.fixture
-def plandock(repo: Repository) -> Plandock:
+def plandock(repo: Repository, commands: CommandServer) -> Plandock:
     """Run the command line in the repository."""
 
     def run(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "plandock", *words],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            cwd=repo.root,
-            env=dict(os.environ),
-            timeout=60,
-            check=False,
-        )
+        return commands.run_text(*words, cwd=repo.root, env=os.environ, stdin=stdin)
 
     return run
 

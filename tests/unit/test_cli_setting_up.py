@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from plandock.claude.binary import TESTED
+from tests.support.commands import CommandServer
 from tests.support.repository import Repository
 
 Plandock = Callable[..., subprocess.CompletedProcess[str]]
@@ -21,7 +22,7 @@ TOKEN = "sk-ant-oat01-" + "made-up-" * 8
 
 
 @pytest.fixture
-def plandock(repo: Repository, tmp_path: Path) -> Plandock:
+def plandock(repo: Repository, tmp_path: Path, commands: CommandServer) -> Plandock:
     """Run the command line in the repository, with no engine and no CLI on its PATH."""
     bin_dir = tmp_path / "bin"
     bin_dir.mkdir()
@@ -32,16 +33,8 @@ def plandock(repo: Repository, tmp_path: Path) -> Plandock:
     def run(
         *words: str, stdin: str = "", cwd: Path | None = None, **env: str
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "plandock", *words],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            cwd=cwd or repo.root,
-            env={**os.environ, "PATH": str(bin_dir), **env},
-            timeout=60,
-            check=False,
-        )
+        changed = {**os.environ, "PATH": str(bin_dir), **env}
+        return commands.run_text(*words, cwd=cwd or repo.root, env=changed, stdin=stdin)
 
     return run
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from dataclasses import replace
 
@@ -17,20 +16,17 @@ from plandock.errors import PlandockError
 from plandock.runs.model import Run, RunId, State
 from plandock.runs.store import Store
 from plandock.supervisor import collecting, dropping, harvesting
+from tests.support.commands import CommandServer
 
 OLD = time.time() - 31 * 86_400
 
 
 @pytest.fixture
-def plandock(repo):
+def plandock(repo, commands: CommandServer):
     """Run the command line in the repository."""
 
     def run(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "plandock", *words],
-            input=stdin, capture_output=True, text=True, cwd=repo.root, env=dict(os.environ),
-            timeout=60, check=False,
-        )  # fmt: skip
+        return commands.run_text(*words, cwd=repo.root, env=os.environ, stdin=stdin)
 
     return run
 

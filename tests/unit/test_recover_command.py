@@ -7,28 +7,24 @@ import os
 import shutil
 import sqlite3
 import subprocess
-import sys
 
 import pytest
 
 from plandock import paths
 from plandock.runs.model import Run, RunId, State
 from plandock.runs.store import Store
+from tests.support.commands import CommandServer
 
 
 @pytest.fixture
-def plandock(repo, tmp_path):
+def plandock(repo, tmp_path, commands: CommandServer):
     """Run the command line where no engine can be found."""
     empty = tmp_path / "bin"
     empty.mkdir()
     (empty / "git").symlink_to(shutil.which("git") or "/absent")
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "plandock", *words],
-            capture_output=True, text=True, cwd=repo.root, timeout=60, check=False,
-            env={**os.environ, "PATH": str(empty)},
-        )  # fmt: skip
+        return commands.run_text(*words, cwd=repo.root, env={**os.environ, "PATH": str(empty)})
 
     return run
 

@@ -58,7 +58,7 @@ def ask(
         "system": "Working directory: /w",
         **(more or {}),
     }
-    connection = http.client.HTTPConnection("127.0.0.1", standin.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", standin.port, timeout=240)
     try:
         sent = json.dumps(asked if data is None else data)
         auth = {"Authorization": f"Bearer {TOKEN}"} if headers is None else headers
@@ -290,7 +290,7 @@ def test_a_reset_connection_ends_without_an_answer(standin: StandIn) -> None:
 def test_stop_does_not_wait_for_a_silent_answer() -> None:
     """Stopping closes what is still open, idle connections and silent answers alike."""
     with StandIn(SCRIPT, failures=[Failure("silence", silent_s=3600)]) as standin:
-        connection = http.client.HTTPConnection("127.0.0.1", standin.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", standin.port, timeout=240)
         asked = {"messages": [], "tools": [{"name": "x"}]}
         connection.request("POST", "/v1/messages", json.dumps(asked))
         standin.wait_for(1, timeout_s=60)
@@ -355,7 +355,7 @@ def test_command_serves_until_sigterm(tmp_path: Path) -> None:
         assert process.stdout is not None
         try:
             url = json.loads(process.stdout.readline())["url"]
-            connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=20)
+            connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=240)
             asked = {"messages": [], "tools": [{"name": "x"}]}
             connection.request("POST", "/v1/messages", json.dumps(asked))
             status = connection.getresponse().status
