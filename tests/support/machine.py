@@ -27,7 +27,10 @@ CLI_VERSIONS = {
 
 # Variables that name a model, a key, a login or somebody's repository; and the product's own,
 # of which a developer may have set some for daily use.
-DROPPED_PREFIXES = ("ANTHROPIC_", "CLAUDE_", "CLAUDECODE", "GIT_", "PLANDOCK_", "XDG_")
+DROPPED_PREFIXES = (
+    *("ANTHROPIC_", "CLAUDE_", "CLAUDECODE", "GIT_", "PLANDOCK_", "XDG_"),
+    "PYTEST_ADDOPTS",  # of the session, not of those that tests start
+)
 DROPPED_SUFFIXES = ("_API_KEY", "_TOKEN")
 KEPT_PREFIXES = ("PLANDOCK_TEST_", "PLANDOCK_SETUP_")
 

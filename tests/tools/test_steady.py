@@ -56,7 +56,7 @@ def test_outcomes_are_read_from_pytests_own_report(tmp_path: Path) -> None:
 
 def test_the_busy_loops_end_with_the_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where a round fails."""
-    monkeypatch.setattr(steady, "BUSY", "sleep 600")
+    monkeypatch.setattr(steady, "BUSY", "exec sleep 600")
     started = []
     start = subprocess.Popen
 
