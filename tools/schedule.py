@@ -4,7 +4,8 @@ Tests are dealt out in *units*, the longest first, so that no long one is left f
 is a single test; or the tests of a file, where they are cheap or share what the file makes for all
 of them; or all tests that are marked `exclusive("name")`, which never run side by side.
 
-`tests/durations.json` says how long a unit takes (seconds); CI writes it (`--durations-file`).
+`tests/durations.json` says how long a unit, and each longer test, takes (seconds); CI writes it
+(`--durations-file`).  `--quick` leaves the longer tests out.
 xdist's own `loadgroup` does none of this with pytest 9.2: a test's id cannot be changed there.
 """
 
@@ -25,6 +26,8 @@ from xdist.workermanage import NodeManager, WorkerController
 DURATIONS = Path(__file__).resolve().parents[1] / "tests/durations.json"
 WHOLE_FILES = ("tests/unit/", "tests/git/", "tests/tools/")
 """Folders whose tests are so short that a message for each would cost more than it saves."""
+LONG_S = 1.0
+"""A test of this length, as CI measured it, is no part of the inner loop."""
 ENDS_WITHIN_S = 180
 
 
@@ -135,6 +138,16 @@ class Schedule:
         """Ours, whatever `--dist` says."""
         return Units(config, log, self._file)
 
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> None:
+        """Leave the longer tests out, where that was asked for."""
+        if config.getoption("quick"):
+            known = read_durations()
+            long = [item for item in items if known.get(item.nodeid, 0.0) >= LONG_S]
+            config.hook.pytest_deselected(items=long)
+            items[:] = [item for item in items if item not in long]
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Write down the unit of each test; before xdist tells the controller of them."""
@@ -162,14 +175,17 @@ class Schedule:
 
 
 def durations_text(took: dict[str, float], units: dict[str, str]) -> str:
-    """The file of durations: each unit of half a second and more, the longest first."""
+    """The file of durations: each longer unit and longer test, the longest first."""
     sums: defaultdict[str, float] = defaultdict(float)
     for test, seconds in took.items():
         sums[units.get(test, test)] += seconds
-    longest = sorted(sums.items(), key=lambda unit: (-round(unit[1], 1), unit[0]))
-    return json.dumps({u: round(s, 1) for u, s in longest if s >= 0.5}, indent=0) + "\n"
+    worth = {unit: seconds for unit, seconds in sums.items() if seconds >= LONG_S / 2}
+    worth |= {test: seconds for test, seconds in took.items() if seconds >= LONG_S}
+    longest = sorted(worth.items(), key=lambda entry: (-round(entry[1], 1), entry[0]))
+    return json.dumps({name: round(seconds, 1) for name, seconds in longest}, indent=0) + "\n"
 
 
 def add_options(parser: pytest.Parser) -> None:
-    """`--durations-file FILE`: where to write how long each unit took."""
+    """`--durations-file FILE`: where to write how long each unit took; `--quick`."""
     parser.addoption("--durations-file", default="", help="write the seconds of each unit here")
+    parser.addoption("--quick", action="store_true", help="leave out what takes a second or more")
