@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from plandock.standin import StandIn, ToolCall, bash, commit, execution_scene, write_file
 from plandock.standin.script import Script
+from tests.support import machine
 from tests.support.laptop import ACCESS, REFRESH
 from tests.support.pairs import NEWEST, PAIRS
 from tests.support.repository import EMAIL, NAME
@@ -60,16 +60,19 @@ def look_at_a_box_from_both_sides(result: CaseResult) -> None:
 def run_below_the_boxs_own_home(result: CaseResult) -> None:
     """A repository below /home/agent, the home of the image's ordinary user."""
     home = Path("/home/agent")
-    existed = home.exists()
     root = home / "plandock-test" / secrets.token_hex(4)
+    parents = [root.parent, *([] if home.exists() else [home])]
+    as_root = machine.as_root()
 
     def remove() -> None:
-        shutil.rmtree(root, ignore_errors=True)
-        for folder in (root.parent, *(() if existed else (home,))):
-            if folder.exists() and not any(folder.iterdir()):
-                folder.rmdir()
+        subprocess.run([*as_root, "rm", "-rf", str(root)], check=True)
+        for folder in parents:
+            empty = [*as_root, "rmdir", "--ignore-fail-on-non-empty", str(folder)]
+            subprocess.run(empty, check=False, capture_output=True)
 
     result.at_the_end.callback(remove)
+    make = [*as_root, "install", "-d", "-o", str(os.getuid()), str(root)]
+    subprocess.run(make, check=True)
     result.make_laptop(repo_root=root)
     result.run_through()
 

@@ -87,7 +87,7 @@ class CaseResult:
         self.case, self._batch = case, batch
         self.run_id = ""
         self.seen: dict[str, Any] = {}
-        self.error = self.screen = ""
+        self.error = self.screen = self.skipped = ""
         self.folder = batch.make_folder()
         # What the act leaves to be removed, after what runs left in the engine.
         self.at_the_end = contextlib.ExitStack()
@@ -276,6 +276,8 @@ def _act(result: CaseResult) -> None:
     try:
         assert not (reason := why_engine_is_absent(result.case.pair.engine)), reason
         result.case.act(result)
+    except pytest.skip.Exception as reason:
+        result.skipped = str(reason)
     except BaseException:  # told by every test that looks at the case
         result.error = traceback.format_exc()
 
@@ -304,6 +306,8 @@ def batch(
 def case(batch: RunBatch, request: pytest.FixtureRequest) -> CaseResult:
     """What became of one case."""
     result = batch.results[request.param]
+    if result.skipped:
+        pytest.skip(result.skipped)
     print(result.story())  # shown where the test fails
     assert not result.error, result.error
     assert result.laptop.standin.errors == []
