@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from plandock.box.launch import API_HOST
 from plandock.standin import Script, ToolCall, bash, commit, execution_scene
 from tests.support import clients, machine
 from tests.support.laptop import Laptop
@@ -129,9 +130,11 @@ def test_without_presets_npm_and_pip_fail_at_once_and_the_refusal_is_on_record(
     assert decisions(laptop, "allowed") == set()
     entries = laptop.json("logs", "last", "--egress")
     refused = Counter(e["target"] for e in entries)
-    assert len(refused) >= (2 if engine in WITH_NODE else 1)  # npm's and pip's own defaults
     assert {e["decision"] for e in entries} == {"refused"}
-    assert max(refused.values()) <= 3  # no retries
+    # The CLI's own calls beside its model are refused too, the more the longer it runs.
+    theirs = {target: n for target, n in refused.items() if not target.startswith(API_HOST)}
+    assert len(theirs) >= (2 if engine in WITH_NODE else 1), refused  # npm's and pip's defaults
+    assert max(theirs.values()) <= 3, refused  # no retries
     shown = laptop.plandock("logs", "last", "--egress").stdout
     assert [json.loads(line) for line in shown.splitlines()] == entries
     assert next(iter(refused)) in laptop.plandock("receipt", "last").stdout
