@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from tools.setup.folder import CLONE, read_env
 
 DURATIONS = CLONE / "tests/durations.json"
-QUICK = ("tests/unit", "tests/git", "-q", "--quick")
+QUICK = ("tests/unit", "tests/git", "-q", "--quick", "-n", "auto")
 """What `make quick` tests unless told otherwise."""
 WORKERS = 3
 """One more than the cores of the machine that this suite is made for: tests wait a good deal."""
