@@ -109,6 +109,16 @@ def test_a_docker_that_takes_its_time_counts_as_up(
     assert quick.quick_check("docker") is None
 
 
+@pytest.mark.parametrize("answer", [b"\n", b"HTTP/1.1"])
+def test_docker_counts_as_up_when_its_answer_ends_before_a_status(
+    path: Path, listen: Callable[..., str], monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
+    """A connection that breaks off is no refusal either."""
+    install(path, "docker")
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{listen(answer)}")
+    assert quick.quick_check("docker") is None
+
+
 def test_nothing_installed(path: Path) -> None:
     """Without any engine each question has a reason."""
     assert quick.quick_check("docker") == "docker is not installed"

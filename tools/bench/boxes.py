@@ -18,6 +18,7 @@ from plandock.standin import (
     planning_scene,
 )
 from tests.crash.crashing import processes_of
+from tests.support import claude_screen
 from tests.support.hooks import until
 from tests.support.laptop import Laptop
 from tests.support.tmux import Tmux
@@ -72,7 +73,7 @@ def make_conversation(laptop: Laptop) -> Talk:
     terminal = Tmux()
     try:
         laptop.plan(terminal)
-        terminal.send("1")
+        claude_screen.choose(terminal, claude_screen.AUTOMATIC)
         until(lambda: _cut(laptop) is not None, PATIENCE_S)
     finally:
         terminal.close()

@@ -49,9 +49,10 @@ def _docker() -> str | None:
         return None  # it hangs, or the machine is busy: a run would wait for it
     except OSError:
         return "docker is not running"
-    if b" 200 " in answer:
-        return None
-    return "docker answers, but not well"
+    # "HTTP/1.1 200 OK"; a connection that ends before a status came tells nothing (seen on a busy
+    # machine), and a run would wait for its engine.
+    status = answer.split(b" ", 2)[1:2]
+    return "docker answers, but not well" if status and status != [b"200"] else None
 
 
 def _ping(path: str) -> bytes:
