@@ -109,7 +109,7 @@ def test_a_docker_that_takes_its_time_counts_as_up(
     assert quick.quick_check("docker") is None
 
 
-@pytest.mark.parametrize("answer", [b"\n", b"HTTP/1.1"])
+@pytest.mark.parametrize("answer", [b"\n", b"HTTP/1.1", b"HTTP/1.1 ", b"HTTP/1.1 20"])
 def test_docker_counts_as_up_when_its_answer_ends_before_a_status(
     path: Path, listen: Callable[..., str], monkeypatch: pytest.MonkeyPatch, answer: bytes
 ) -> None:

@@ -49,10 +49,11 @@ def _docker() -> str | None:
         return None  # it hangs, or the machine is busy: a run would wait for it
     except OSError:
         return "docker is not running"
-    # "HTTP/1.1 200 OK"; a connection that ends before a status came tells nothing (seen on a busy
-    # machine), and a run would wait for its engine.
-    status = answer.split(b" ", 2)[1:2]
-    return "docker answers, but not well" if status and status != [b"200"] else None
+    # "HTTP/1.1 200 OK"; a connection that ends before the whole status came tells nothing (seen on
+    # a busy machine), and a run would wait for its engine.
+    status = answer[9:12]
+    whole = len(status) == 3 and status.isdigit()
+    return "docker answers, but not well" if whole and status != b"200" else None
 
 
 def _ping(path: str) -> bytes:
