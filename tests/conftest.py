@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Generator, Iterator
 from functools import cache
@@ -32,6 +33,9 @@ _SLOW = [hypothesis.HealthCheck.too_slow]
 hypothesis.settings.register_profile("default", deadline=None, suppress_health_check=_SLOW)
 hypothesis.settings.register_profile(
     "fuzz", deadline=None, max_examples=5000, suppress_health_check=_SLOW
+)
+hypothesis.settings.register_profile(
+    "quick", deadline=None, max_examples=25, suppress_health_check=_SLOW
 )
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
@@ -86,6 +90,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for fixture, marker in (("engine", "engine"), ("claude_cli", "e2e"), ("tmux", "tmux")):
             if fixture in uses:
                 item.add_marker(marker)
+
+
+def pytest_collection_finish() -> None:
+    """Take what was collected out of the garbage collector's sight: it stays to the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -48,6 +48,7 @@ class World:
         (home / ".gitconfig").write_text(
             f"[user]\n\tname = {NAME}\n\temail = {EMAIL}\n"
             '[init]\n\tdefaultBranch = main\n[protocol "file"]\n\tallow = always\n'
+            "[maintenance]\n\tauto = false\n"  # so that a commit starts no second process
         )
         self.git("init", "-q", *init)
 

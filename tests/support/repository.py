@@ -25,6 +25,8 @@ def write_git_config(home: Path) -> Path:
     path.write_text(
         f"[user]\n\tname = {NAME}\n\temail = {EMAIL}\n"
         "[init]\n\tdefaultBranch = main\n[commit]\n\tgpgSign = false\n"
+        # So that a commit starts no second process.
+        "[maintenance]\n\tauto = false\n"
     )
     return path
 

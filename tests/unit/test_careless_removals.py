@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from plandock import paths
+from plandock.box import launch
 from plandock.cli import standing
 from plandock.engines.protocol import Volume
 from plandock.errors import RepositoryError
@@ -132,9 +133,10 @@ def test_a_run_whose_folder_was_removed_gets_one_again_or_its_end(made: Any) -> 
 @pytest.mark.parametrize("state", [State.QUEUED, State.STAGING, State.HARVESTING])
 @pytest.mark.parametrize("left", ["nothing", "an empty folder"])
 def test_a_run_whose_repository_was_moved_ends_in_a_sentence_that_names_it(
-    made: Any, repo: Repository, state: State, left: str
+    made: Any, repo: Repository, state: State, left: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Wherever it stands; what is in the volumes stays, and the hint says what to do."""
+    monkeypatch.setattr(launch, "_TAKEN", ())  # temporary files may lie below /dev/shm
     it = made(state, "work", "conversation", staged=state is State.HARVESTING)
     it.store.change("r222", snapshot="")
     repo.root.rename(f"{repo.root}-moved")

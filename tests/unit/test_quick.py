@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,14 +36,14 @@ def install(path: Path, name: str) -> None:
 
 
 @pytest.fixture
-def listen(tmp_path: Path) -> Iterator[Callable[..., str]]:
+def listen() -> Iterator[Callable[..., str]]:
     """A factory of Unix sockets that give one answer (or none) to whoever connects."""
     servers: list[socket.socket] = []
     over = threading.Event()
+    folder = tempfile.TemporaryDirectory()  # a socket's path is short, that of tmp_path may not be
 
     def make(answer: bytes) -> str:
-        # Sockets have short names; that of tmp_path may be too long.
-        name = os.path.relpath(tmp_path / f"{len(servers)}.sock")
+        name = os.path.join(folder.name, f"{len(servers)}.sock")
         server = socket.socket(socket.AF_UNIX)
         server.bind(name)
         server.listen()
@@ -70,6 +71,7 @@ def listen(tmp_path: Path) -> Iterator[Callable[..., str]]:
         # Wakes the thread that accepts, which closing alone would not.
         server.shutdown(socket.SHUT_RDWR)
         server.close()
+    folder.cleanup()
 
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -13,9 +14,10 @@ from plandock.box.inside import relay
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[str]:
+def place() -> Iterator[str]:
     """A Unix socket whose server answers each line with the same line."""
-    where = str(tmp_path / "gateway.sock")
+    folder = tempfile.TemporaryDirectory()  # a socket's path is short, that of tmp_path may not be
+    where = os.path.join(folder.name, "gateway.sock")
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(where)
     listener.listen(128)
@@ -36,6 +38,7 @@ def place(tmp_path: Path) -> Iterator[str]:
     threading.Thread(target=accept, daemon=True).start()
     yield where
     listener.close()
+    folder.cleanup()
 
 
 def a_port() -> int:
