@@ -13,7 +13,7 @@ from plandock.runs.store import Store
 from plandock.supervisor import collecting, dropping, queue, resuming, stopping
 
 # The agent is asked to end, ended if it does not, and its work is harvested (seconds).
-_LONGEST_STOP_S = 120.0
+_LONGEST_STOP_S = 300.0
 _NUDGE_S = 5.0
 
 
@@ -34,7 +34,7 @@ def stop(run_name: str, now: bool, as_json: bool) -> int:
         try:
             for _ in range(int(_LONGEST_STOP_S / _NUDGE_S)):
                 found = standing.follow(store, found.id, timeout_s=_NUDGE_S, until_stuck=True)
-                if found.state.final or found.state is State.WAITING:
+                if found.state.final or standing.is_stuck(found):
                     break
                 # Its supervisor may have left or died just when it was asked.
                 queue.wake(store)

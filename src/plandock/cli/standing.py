@@ -77,13 +77,18 @@ def follow(
             if (line := words(now, place)) != said:
                 said = line
                 click.echo(f"{run_id} {said}", err=True)
-        if until_stuck and now.state is State.WAITING and now.reason in ("engine", "disk"):
+        if until_stuck and is_stuck(now):
             break
         if end is not None and time.monotonic() > end:
             break
         time.sleep(_POLL_S)
         nudge(store)
     return now
+
+
+def is_stuck(run: Run) -> bool:
+    """Whether it waits for its engine or for room: then it cannot even end."""
+    return run.state is State.WAITING and run.reason in ("engine", "disk")
 
 
 def ending(now: Run) -> str:
