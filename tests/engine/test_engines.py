@@ -170,10 +170,22 @@ def test_run_that_fails(yard: Yard) -> None:
 
 def test_run_that_takes_too_long(yard: Yard) -> None:
     """When the time runs out the container is removed too, not only the client."""
-    spec = yard.spec("sleep 60")
+    spec = yard.spec("sleep 600")
     with pytest.raises(EngineError, match="did not answer"):
-        yard.engine.run(spec, timeout_s=2.0)
+        yard.engine.run(spec, timeout_s=15.0)  # a slow engine has made it by then
     assert yard.engine.inspect(spec.name) is None
+
+
+def test_a_container_that_a_killed_client_made_late_is_made_anew(yard: Yard) -> None:
+    """One that was made and never started is nobody's; one that runs stays, and is an error."""
+    spec = yard.spec(f"{UNTIL_LET_GO}; exit 3", tmpfs=SCRATCH)
+    first = yard.engine.create(spec)
+    second = yard.engine.create(spec)
+    assert second != first
+    yard.engine.start(spec.name)
+    with pytest.raises(EngineError, match="in use"):
+        yard.engine.create(spec)
+    assert yard.state(spec.name).id == second
 
 
 def test_life_of_a_container(yard: Yard) -> None:

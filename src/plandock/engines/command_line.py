@@ -26,6 +26,7 @@ from plandock.errors import EngineError
 from plandock.proc import Child, Finished, ProcessFailed
 
 # Podman's words and Docker's (measured, podman 4.3 and docker 20.10).
+_IN_USE = re.compile(r"name .* is already in use", re.IGNORECASE)
 _NO_RUNTIME = re.compile(r"runtime .* not found|unknown.* runtime|invalid runtime", re.IGNORECASE)
 _ARCHITECTURES = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
 
@@ -173,7 +174,16 @@ class CommandLineEngine(Caller):
                     f"{self._name} knows no runtime {spec.runtime}",
                     hint=dialect_module.runtime_hint(self.dialect),
                 ) from error
-            raise
+            there = self.inspect(spec.name) if _IN_USE.search(error.message) else None
+            if (
+                there is None
+                or there.state != "created"
+                or not spec.labels.keys() <= set(there.labels)
+            ):
+                raise
+            # The client of a supervisor that was killed came to its end after the clearing up.
+            self.remove(spec.name)
+            return self._call(words, plain=True).text.split()[-1]
 
     def start(self, container: str) -> None:
         """Start a created or ended container."""
