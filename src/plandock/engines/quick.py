@@ -45,10 +45,12 @@ def _docker() -> str | None:
         return f"docker is not running (no {path})"
     except PermissionError:
         return f"docker's socket {path} may not be opened by this user"
-    except TimeoutError:
-        return None  # it hangs, or the machine is busy: a run would wait for it
-    except OSError:
+    except (ConnectionRefusedError, NotADirectoryError):
         return "docker is not running"
+    except OSError:
+        # It hangs, its queue is full, it broke off, or this machine has no memory to spare just
+        # now: none of it says that docker is down, and a run would wait for it.
+        return None
     # "HTTP/1.1 200 OK"; a connection that ends before the whole status came tells nothing (seen on
     # a busy machine), and a run would wait for its engine.
     status = answer[9:12]
