@@ -128,7 +128,7 @@ def identity(repo: str | os.PathLike[str]) -> tuple[str, str]:
 def check_there(repo: str | os.PathLike[str]) -> None:
     """Raise :class:`RepositoryError` where a run's repository was moved or removed since."""
     if os.path.isdir(repo):
-        found = git(repo, "rev-parse", "--show-toplevel", check=False, timeout_s=_QUICK_S)
+        found = git(repo, "rev-parse", "--show-toplevel", check=False)
         if found.ok and os.path.realpath(found.text.rstrip("\n")) == os.path.realpath(repo):
             return
     raise RepositoryError(

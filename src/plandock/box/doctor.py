@@ -90,7 +90,7 @@ def _probed(engine: Engine, run: Run, image: str, settings: Settings) -> Iterato
     box = launch.box_spec(run, image, settings)
     wish = json.dumps(expectations_of(box, engine)).encode()
     ready = ("test", "-S", f"{launch.LINK}/proxy.sock", "-a", "-p", "/run/plandock/control")
-    end = time.monotonic() + 60.0
+    end = time.monotonic() + 300.0
     while not _answers(engine, box.name, ready):
         state = engine.inspect(box.name)
         if state is None or not state.running:

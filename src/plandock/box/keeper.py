@@ -36,7 +36,7 @@ CLI = "/usr/local/bin/claude"
 
 _SCRIPT = ("python3", "-I", "/opt/plandock/keeper.py")
 _NO_FILE = 3
-_RENEW_S = 90.0
+_RENEW_S = 300.0
 
 
 def exists(engine: Engine, volume: str) -> bool:

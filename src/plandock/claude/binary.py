@@ -66,7 +66,7 @@ def find_claude(environ: Mapping[str, str]) -> Path:
     )
 
 
-def version_of(binary: Path, *, timeout_s: float = 30.0) -> str:
+def version_of(binary: Path, *, timeout_s: float = 120.0) -> str:
     """The version of a ``claude`` program, such as ``2.1.330``.
 
     Starts it once and remembers the answer by (real path, change time, size).  Raises

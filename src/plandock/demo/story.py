@@ -29,7 +29,7 @@ from plandock.errors import PlandockError
 from plandock.runs.model import Run, State
 from plandock.standin import LOCAL_EXECUTION_FILE, StandIn
 
-_START_S, _PLAN_S, _HAND_OFF_S, _RUN_S = 60.0, 90.0, 30.0, 900.0
+_START_S, _PLAN_S, _HAND_OFF_S, _RUN_S = 180.0, 180.0, 180.0, 900.0
 # A key pressed as soon as the dialog shows is lost on 2.1.330 (measured).
 _READING_S = 1.5
 _BEFORE_KEY_S = 0.3
@@ -244,7 +244,7 @@ def _press_until(terminal: Terminal, key: str, taken: Callable[[], bool]) -> Non
     for _ in range(5):
         time.sleep(_BEFORE_KEY_S)
         terminal.press(key)
-        until = time.monotonic() + 4.0
+        until = time.monotonic() + 10.0
         while time.monotonic() < until:
             if taken():
                 return

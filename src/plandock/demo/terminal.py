@@ -89,4 +89,4 @@ class Terminal:
         if folder := os.environ.get("TMUX_TMPDIR"):
             bare["TMUX_TMPDIR"] = folder
         argv = ["tmux", "-L", self.name, "-f", os.devnull, *words]
-        return proc.run(argv, env=bare, timeout_s=20.0, check=check)
+        return proc.run(argv, env=bare, timeout_s=120.0, check=check)

@@ -66,7 +66,7 @@ class Caller:
     def ping(self) -> str:
         """The engine's version; raises :class:`EngineDown` where it does not answer."""
         words = ["version", "--format", "{{json .}}"]
-        answer = reading.parse_object(self._call(words, timeout_s=15.0).text)
+        answer = reading.parse_object(self._call(words, timeout_s=60.0).text)
         server = answer.get("Server") or answer.get("Client") or {}
         version = str(server.get("Version", "")) if isinstance(server, dict) else ""
         if not version or (self._name == "docker" and not answer.get("Server")):
@@ -90,7 +90,7 @@ class Caller:
     def _buildkit(self) -> bool:
         if self._name != "docker" or os.environ.get("DOCKER_BUILDKIT") == "0":
             return False
-        return self._finish(self._vector(["buildx", "version"]), timeout_s=15.0).ok
+        return self._finish(self._vector(["buildx", "version"]), timeout_s=60.0).ok
 
     def _vector(self, words: Sequence[str]) -> list[str]:
         """The whole vector; the verbs that reach a container need the same global words."""

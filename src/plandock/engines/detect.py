@@ -65,5 +65,5 @@ def _usable(name: EngineName) -> CommandLineEngine:
 
 def _is_podman_in_disguise() -> bool:
     """Whether ``docker`` is the ``podman-docker`` package: Podman's words need Podman's flags."""
-    said = proc.run(["docker", "--version"], timeout_s=15.0, check=False)
+    said = proc.run(["docker", "--version"], timeout_s=60.0, check=False)
     return "podman" in said.text.lower()

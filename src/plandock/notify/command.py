@@ -11,7 +11,7 @@ from plandock.errors import PlandockError
 from plandock.printable import one_line
 from plandock.runs.model import Run
 
-_LONGEST_S = 30.0
+_LONGEST_S = 120.0
 _MOST_KEPT = 4000
 
 

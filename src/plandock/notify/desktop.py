@@ -12,7 +12,7 @@ from plandock import proc
 from plandock.errors import PlandockError
 from plandock.printable import one_line
 
-_LONGEST_S = 10.0
+_LONGEST_S = 30.0
 _SCRIPT = (
     "on run argv",
     "display notification (item 2 of argv) with title (item 1 of argv)",

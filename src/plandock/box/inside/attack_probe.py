@@ -227,7 +227,7 @@ def gateway(_: Expected) -> Answer:
     faults = []
     for name, head in asked.items():
         host = head.split()[1].removeprefix("http://").rstrip("/")
-        with socket.create_connection(("127.0.0.1", 3128), timeout=10) as line:
+        with socket.create_connection(("127.0.0.1", 3128), timeout=60) as line:
             line.sendall(f"{head} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
             said = line.recv(200).split(b"\r\n")[0].decode("ascii", "replace")
         if not said.startswith(("HTTP/1.1 4", "HTTP/1.1 5")):

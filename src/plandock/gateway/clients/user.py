@@ -16,7 +16,7 @@ from plandock import proc
 from plandock.errors import SettingsError
 from plandock.settings.files import read_bounded
 
-_ANSWER_S = 15.0
+_ANSWER_S = 60.0
 _MOST = 1 << 20
 
 
