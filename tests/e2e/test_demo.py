@@ -55,17 +55,24 @@ def labelled(kind: tuple[str, ...], run: str) -> str:
     return done.stdout.strip()
 
 
+def processes_of(run: str, folder: Path) -> list[str]:
+    """The processes of a demo."""
+    said = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    mine = [x for x in said.splitlines() if str(folder) in x or x.endswith(f"__main__.py {run}")]
+    return mine
+
+
 def assert_nothing_left(pid: int, run: str, folder: Path) -> None:
     """No container, volume, terminal server, supervisor or folder of the demo is there."""
     assert labelled(("ps", "-a"), run) == ""
     assert labelled(("volume", "ls"), run) == ""
+    end = time.monotonic() + PATIENCE_S
+    while (there := processes_of(run, folder)) and time.monotonic() < end:
+        time.sleep(0.1)  # what was told to end may take its time
+    assert there == []
     tmux = ["tmux", "-L", f"plandock-demo-{pid}", "list-sessions"]
     assert subprocess.run(tmux, capture_output=True, check=False).returncode != 0
     assert list(folder.iterdir()) == []
-    processes = subprocess.run(
-        ["ps", "-eo", "args"], capture_output=True, text=True, check=True
-    ).stdout.splitlines()
-    assert [x for x in processes if str(folder) in x or x.endswith(f"__main__.py {run}")] == []
 
 
 def test_demo_tells_the_whole_way(demo: subprocess.Popen[str], tmp_path: Path, home: Path) -> None:

@@ -80,8 +80,8 @@ def make_configured(make_laptop: Callable[..., Laptop], cli: Path) -> Callable[.
 
 def install(laptop: Laptop) -> str:
     """Hand off a plan that installs with npm and pip; what became of it, as out.txt has it."""
-    calls: list[ToolCall] = [bash(NPM)] if laptop.engine in WITH_NODE else []
-    calls += [bash(PIP), bash("cat npm.txt pip.txt 2>&1; true"), commit("Look")]
+    calls: list[ToolCall] = [bash(NPM, timeout_s=600.0)] if laptop.engine in WITH_NODE else []
+    calls += [bash(PIP, timeout_s=600.0), bash("cat npm.txt pip.txt 2>&1; true"), commit("Look")]
     laptop.standin.script = Script(scenes=(execution_scene(calls),))
     done = laptop.plandock(
         "run", "--plan", "-", "--wait", stdin="# The plan\n\nDo it.\n", check=False

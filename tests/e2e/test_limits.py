@@ -94,7 +94,7 @@ def laptops(pair: str, asked: Set[object], make_folder: Callable[[], Path]) -> l
             laptop = Laptop(make_folder(), cli=cli, engine=engine, standin=standin(), env=ROOMY)
             leave_notes(laptop)
             if cases is LOGIN:
-                laptop.log_in(expires_in_s=120.0)
+                laptop.log_in(expires_in_s=540.0)
             made.append(Storm(laptop, wanted))
     return made
 
@@ -162,11 +162,13 @@ def test_nothing_is_asked_before_the_wait_is_over(story: Story, name: str) -> No
 
 # At least and at most, in seconds: until the reset and at most five more; without a usable one a
 # quarter of an hour, or what a backoff begins with, also after another trouble.
-BACKOFF, AFTER_PAST = (0.0, 12.0), (0.0, 15.0)
+# A slow machine may be at a short one only when it is over.
+NOW = float("-inf")
+BACKOFF, AFTER_PAST = (NOW, 12.0), (NOW, 15.0)
 LENGTHS = {
     "busy": [BACKOFF, AFTER_PAST],
-    "limit": [(0.0, LIMIT_IN_S + 5), BACKOFF],
-    "orphan": [(0.0, ORPHAN_IN_S + 5), (600.0, 905.0)],
+    "limit": [(NOW, LIMIT_IN_S + 5), BACKOFF],
+    "orphan": [(NOW, ORPHAN_IN_S + 5), (600.0, 905.0)],
     "stopped": [(LONG_S - 600, LONG_S + 5)],
 }
 
@@ -195,8 +197,10 @@ def test_a_supervisor_that_is_killed_while_the_run_waits_costs_nothing(
     first, second = story.seen["pids"]
     assert first != second
     before, after = story.seen["before the kill"], story.seen["after the kill"]
-    assert (after.state, after.reason) == (State.WAITING, "usage_limit")
-    assert after.waiting_until == before.waiting_until
+    assert story.waits[0]["waiting_until"] == before.waiting_until
+    if name == "stopped":  # the other's wait is short: a slow machine may be past it
+        assert (after.state, after.reason) == (State.WAITING, "usage_limit")
+        assert after.waiting_until == before.waiting_until
 
 
 @through("stopped")

@@ -44,7 +44,7 @@ def look_at_a_box_from_both_sides(result: CaseResult) -> None:
     seen["fingerprint"] = laptop.fingerprint()
     result.hand_off("")
     result.until_held()
-    seen["held"] = result.run["state"]
+    seen["held"] = str(result.until("running").state)
     engine = laptop.engine
     words = [engine, "ps", "-q", "--filter", f"label=plandock.run={result.run_id}"]
     listed = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()

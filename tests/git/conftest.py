@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.git.worlds import World
+from tests.support.patience import patient  # noqa: F401  # for every test of this folder
 
 
 @pytest.fixture

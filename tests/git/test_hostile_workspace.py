@@ -10,7 +10,7 @@ import pytest
 from tests.git.boxes import BRANCH, Box, take
 
 # Far below the ten minutes and more that a git waiting at a pipe would take.
-PATIENCE = 60
+PATIENCE = 300
 
 
 @pytest.fixture

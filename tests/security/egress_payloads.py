@@ -91,7 +91,7 @@ DIRECT: tuple[Payload, ...] = (
     Payload("git-protocol", f"git ls-remote git://{PUBLIC}/stolen.git"),
     Payload(
         "git-https-without-proxy",
-        f"env -u https_proxy -u HTTPS_PROXY -u http_proxy -u HTTP_PROXY timeout 5 git "
+        f"env -u https_proxy -u HTTPS_PROXY -u http_proxy -u HTTP_PROXY timeout 60 git "
         f"-c http.proxy= ls-remote http://{PUBLIC}/stolen.git",
     ),
     _udp("udp-ntp", PUBLIC, 123),

@@ -112,7 +112,7 @@ def _try_everything(held: HeldRun, found: Outcome) -> None:
     def attempt(script: str) -> str:
         for name, value in places.items():
             script = script.replace(name, value)
-        done = executor.run(script)
+        done = executor.run(script, limit_s=600.0)
         assert done.returncode != 124, f"it did not end: {script}"
         return (done.stdout + done.stderr).decode("utf-8", "replace")
 

@@ -147,8 +147,12 @@ def test_a_service_of_the_host_is_not_reached(arena: Arena, way: str) -> None:
     port = server.getsockname()[1]
     with listening(server) as host:
         for address in own_addresses():
-            with socket.create_connection((address, port), 5) as line:
-                assert line.recv(9) == b"reached"  # positive control
+            try:
+                with socket.create_connection((address, port), 240) as line:
+                    assert line.recv(9) == b"reached"  # positive control
+            except OSError:
+                if address in own_addresses():  # another test's bridge may go at any time
+                    raise
         controls = host.came
         for address in own_addresses():
             if way == "direct":

@@ -69,7 +69,9 @@ class Space:
 
     def directly(self, address: str, port: int) -> None:
         """Connect from inside the namespace without the gateway, and say something."""
-        code = "import socket,sys; s=socket.create_connection((sys.argv[1], int(sys.argv[2])), 5);"
+        code = (
+            "import socket,sys; s=socket.create_connection((sys.argv[1], int(sys.argv[2])), 240);"
+        )
         code += "s.sendall(b'direct'); s.recv(100)"
         _run([*self.enter, sys.executable, "-I", "-c", code, address, str(port)])
 
@@ -116,6 +118,7 @@ def space() -> Iterator[Space]:
             allow=ALLOW,
             api={"host": "127.0.0.1", "port": 8080, "tls": False},
             before=enter,
+            patient=True,
         )
         stack.callback(gateway.close)
         yield Space(enter, folder, gateway)
@@ -129,7 +132,7 @@ def _forget(configuration: Path) -> None:
 
 def _end(child: subprocess.Popen[bytes]) -> None:
     child.terminate()
-    child.wait(10)
+    child.wait(240)
     assert child.stdout is not None
     child.stdout.close()
 

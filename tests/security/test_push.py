@@ -132,7 +132,7 @@ class Outside:
         return server
 
     def _listen(self, client: socket.socket) -> None:
-        client.settimeout(2)
+        client.settimeout(240)
         self.came.append(client.recv(200))
 
     def _take_pushes(self, client: socket.socket) -> None:
@@ -213,7 +213,7 @@ def attempt(root: Path, engine: str, cli: Path) -> Attempt:
             result.refs = outside.refs()
             result.came, result.connected = list(outside.came), list(outside.connected)
             laptop.repo.git("push", outside.url, "HEAD:refs/heads/control")
-            with socket.create_connection((outside.host, outside.port), 5) as line:
+            with socket.create_connection((outside.host, outside.port), 240) as line:
                 line.sendall(b"control")
             end = time.monotonic() + 240
             while len(outside.came) == len(result.came) and time.monotonic() < end:

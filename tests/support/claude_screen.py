@@ -23,10 +23,10 @@ PATIENCE_S = 300.0
 """How long the CLI may take for any one thing; a busy machine is no failure."""
 
 # A key that the CLI has read and that changed nothing for this long was dropped (seconds).
-_DROPPED_AFTER_S = 3.0
+_DROPPED_AFTER_S = 5.0
 # Enter was seen to be dropped by a dialog whose cursor moved already (2.1.332).  A second one that
 # comes late meets an empty prompt, where it (like Esc) does nothing; still it has more time.
-_ENTER_DROPPED_AFTER_S = 10.0
+_ENTER_DROPPED_AFTER_S = 15.0
 
 _OPTION = re.compile(r"^\s*(❯)?\s*(\d)\. (\S.*)$", re.MULTILINE)
 
@@ -62,12 +62,23 @@ def press_until(
     end = time.monotonic() + PATIENCE_S
     while time.monotonic() < end:
         terminal.send(key)
-        dropped = time.monotonic() + dropped_after_s
-        while time.monotonic() < dropped or (terminal.unread() and time.monotonic() < end):
-            if arrived(terminal.screen()):
-                return
-            time.sleep(0.05)
+        if _is_seen(terminal, arrived, dropped_after_s):
+            return
     raise AssertionError(f"{key} did not arrive; the screen:\n{terminal.screen()}")
+
+
+def _is_seen(terminal: Tmux, arrived: Callable[[str], object], dropped_after_s: float) -> bool:
+    """Wait for a key's effect; False where the CLI has read the key, and time went by without."""
+    began = time.monotonic()
+    while True:
+        # Asked before the look, so that a pause of this process takes no look away.
+        waited_s = time.monotonic() - began
+        over = waited_s >= dropped_after_s and (not terminal.unread() or waited_s >= PATIENCE_S)
+        if arrived(terminal.screen()):
+            return True
+        if over:
+            return False
+        time.sleep(0.05)
 
 
 def write(terminal: Tmux, text: str) -> None:
@@ -76,11 +87,8 @@ def write(terminal: Tmux, text: str) -> None:
     end = time.monotonic() + PATIENCE_S
     while time.monotonic() < end:
         terminal.type(text)
-        dropped = time.monotonic() + _DROPPED_AFTER_S
-        while time.monotonic() < dropped or (terminal.unread() and time.monotonic() < end):
-            if shown.search(terminal.screen()):
-                return
-            time.sleep(0.05)
+        if _is_seen(terminal, shown.search, _DROPPED_AFTER_S):
+            return
         terminal.send("C-u")  # whatever part of it arrived
     raise AssertionError(f"{text!r} did not arrive; the screen:\n{terminal.screen()}")
 

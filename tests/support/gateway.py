@@ -21,8 +21,20 @@ INSIDE = Path(plandock.__file__).parent / "gateway" / "inside"
 PROGRAM = INSIDE / "gateway.py"
 
 
+_PATIENT = f"""\
+import runpy, sys
+sys.path.insert(0, {str(INSIDE)!r})
+import dial, proxy
+dial.CONNECT_TIME_S = proxy.HEADER_TIME_S = proxy.LINGER_S = 240.0
+runpy.run_path({str(PROGRAM)!r}, run_name="__main__")
+"""
+
+
 class Gateway:
-    """One gateway; its sockets lie in ``folder``, whose path must be short (107 bytes)."""
+    """One gateway; its sockets lie in ``folder``, whose path must be short (107 bytes).
+
+    ``patient``: it gives a slow machine more time than a box.
+    """
 
     def __init__(
         self,
@@ -33,6 +45,7 @@ class Gateway:
         api: Mapping[str, object] | None = None,
         before: Sequence[str] = (),
         variables: Mapping[str, str] | None = None,
+        patient: bool = False,
     ) -> None:
         self.proxy, self.upstream = folder / "proxy.sock", folder / "upstream.sock"
         self.api, self.control = folder / "api.sock", folder / "control"
@@ -44,7 +57,7 @@ class Gateway:
             "control": str(self.control),
         }
         self.child = subprocess.Popen(
-            [*before, sys.executable, "-s", str(PROGRAM)],
+            [*before, sys.executable, "-s", *(["-c", _PATIENT] if patient else [str(PROGRAM)])],
             env={
                 "PLANDOCK_GATEWAY": json.dumps(wish),
                 "PYTHONPATH": str(Path(h11.__file__).parent.parent),

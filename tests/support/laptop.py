@@ -120,7 +120,7 @@ class Laptop:
         *words: str,
         check: bool = True,
         stdin: str = "",
-        timeout_s: float = 600.0,
+        timeout_s: float = 1500.0,
         env: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run the product as the user would, in the repository; ``env`` for this once."""

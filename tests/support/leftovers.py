@@ -27,7 +27,7 @@ from plandock.engines import detect
 from plandock.engines.command_line import CommandLineEngine
 from tests.support import journal, machine
 
-_PATIENCE_S = float(os.environ.get("PLANDOCK_TEST_ENDS_WITHIN_S", "60"))
+_PATIENCE_S = float(os.environ.get("PLANDOCK_TEST_ENDS_WITHIN_S", "300"))
 """How long processes and containers may take to end once the last test is over."""
 _LABELS = ("plandock.run", "plandock.mirror", "plandock.login", "plandock.test")
 _LISTED = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -22,6 +23,8 @@ RENEWED = ACCESS.replace("made-up", "renewed")
 AGAIN = ACCESS.replace("made-up", "renewed-again")
 STORED = ACCESS.replace("made-up", "stored")
 LONG_S = 3 * 3600.0
+PATIENTLY_S = 600.0
+"""What Claude Code gives one command at most; two minutes where nothing is said."""
 LIMIT_S, BUDGET_USD = 30, 0.08
 
 
@@ -56,6 +59,7 @@ def kill_and_revive(story: Story) -> tuple[int, int]:
     """Kill the supervisor of a run that waits, then type any command: both supervisors' pids."""
     story.seen["before the kill"] = story.until(State.WAITING)
     first = supervisor_of(story.now())
+    assert first, story.now()  # 0 would be the tests' own processes
     os.kill(first, signal.SIGKILL)
     end = time.monotonic() + PATIENCE_S
     while not (second := supervisor_of(story.now())) or second == first:
@@ -100,9 +104,11 @@ def renew(story: Story) -> None:
     the API refuses the login, and the host's Claude Code renews it while the run waits."""
     seen, laptop = story.seen, story.laptop
     seen["before the start"] = story.until(State.WAITING)
+    until_noted(story, "login")  # nobody is told of a wait that is over
     seen["asked"] = len(laptop.standin.requests)
     laptop.log_in()
     seen["waiting"] = story.until(State.WAITING, reason="login", attempt=1)
+    until_noted(story, "login", 2)
     for minutes in (2, 5):
         # Each is seen not to do, so the run was looked at that often while it waited.
         told = story.now().message
@@ -114,9 +120,11 @@ def renew(story: Story) -> None:
 def store_a_token(story: Story) -> None:
     """The renewed login is refused, too; then the user stores a token."""
     story.until(State.WAITING, reason="login")
+    until_noted(story, "login")
     story.laptop.log_in(token=RENEWED)
     story.until_asked(TROUBLE, token=RENEWED, failure="unauthorized")
     story.until(State.WAITING, reason="login")
+    until_noted(story, "login", 2)
     story.laptop.plandock("login", "--token", stdin=STORED)
 
 
@@ -165,8 +173,12 @@ def close_and_reopen(story: Story) -> None:
     laptop, old = story.laptop, story.laptop.standin
     until_in_box(story, "here")
     old.stop()
-    assert in_box(story, "touch", "go")
-    story.until(State.WAITING)
+    with socket.socket() as kept:
+        # Bound and not listening: refused as before, and nobody else gets the port.
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.bind(("127.0.0.1", old.port))
+        assert in_box(story, "touch", "go")
+        story.until(State.WAITING)
     laptop.standin = StandIn(old.script, port=old.port).start()
 
 
@@ -184,13 +196,26 @@ def leave_notes(laptop: Laptop) -> None:
     laptop.env["PLANDOCK_NOTIFY"] = str(program)
 
 
+def noted(story: Story) -> list[str]:
+    """The events that the user's command was told of, for this run, so far."""
+    file = story.laptop.home / "told"
+    lines = file.read_text().splitlines() if file.exists() else []
+    return [x.partition(" ")[0] for x in lines if x.endswith(f" {story.run_id}")]
+
+
+def until_noted(story: Story, event: str, count: int = 1) -> None:
+    """Wait until the user's command was told of an event so often."""
+    end = time.monotonic() + PATIENCE_S
+    while noted(story).count(event) < count:
+        assert time.monotonic() < end, noted(story)
+        time.sleep(0.1)
+
+
 def notes(story: Story) -> list[str]:
     """The events that the user's command was told of, for this run, up to its end."""
-    file = story.laptop.home / "told"
     end = time.monotonic() + PATIENCE_S
     while True:
-        lines = file.read_text().splitlines() if file.exists() else []
-        told = [x.partition(" ")[0] for x in lines if x.endswith(f" {story.run_id}")]
+        told = noted(story)
         # The supervisor tells after it has recorded the end.
         if {"done", "failed", "stopped"} & set(told):
             return told
@@ -204,7 +229,7 @@ def notes(story: Story) -> list[str]:
 def hangs_once(name: str, work: Sequence[ToolCall] = WORK) -> tuple[ToolCall, ...]:
     """Work that hangs in a command the first time that it comes there, with a commit behind it."""
     hang = f"test -e {name} || {{ touch {name}; tail -f /dev/null; }}"
-    return (*work[:2], bash(hang), *work[2:])
+    return (*work[:2], bash(hang, timeout_s=PATIENTLY_S), *work[2:])
 
 
 def commits_once(message: str) -> ToolCall:
@@ -278,12 +303,18 @@ HANDED_IN = (
     Case(
         "handed-in",
         (replace(EXPIRED, step=TROUBLE + 1), replace(EXPIRED, step=LAST, if_token=RENEWED)),
-        work=(*WORK[:2], bash(IN_BOX), *WORK[2:]),
+        work=(*WORK[:2], bash(IN_BOX, timeout_s=PATIENTLY_S), *WORK[2:]),
         act=renew_while_it_works,
         everywhere=True,
     ),
 )
 PAUSE = "touch here; until test -e go; do sleep 0.2; done"
-CLOSED = (Case("closed", work=(*WORK[:2], bash(PAUSE), *WORK[2:]), act=close_and_reopen),)
+CLOSED = (
+    Case(
+        "closed",
+        work=(*WORK[:2], bash(PAUSE, timeout_s=PATIENTLY_S), *WORK[2:]),
+        act=close_and_reopen,
+    ),
+)
 LAPTOPS = (API, LOGIN, STORE, SEALED, HANDED_IN, CLOSED)
 CASES = {case.name: case for cases in LAPTOPS for case in cases}

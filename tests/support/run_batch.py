@@ -77,7 +77,7 @@ def looks_at(known: Sequence[Case], *names: str) -> pytest.MarkDecorator:
 
 def hold() -> ToolCall:
     """A call that ends when :meth:`CaseResult.let_go` says so."""
-    return bash(f"touch {_HELD}; while [ -e {_HELD} ]; do sleep 0.2; done")
+    return bash(f"touch {_HELD}; while [ -e {_HELD} ]; do sleep 0.2; done", timeout_s=600.0)
 
 
 class CaseResult:

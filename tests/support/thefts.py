@@ -161,7 +161,7 @@ THEFTS: tuple[Theft, ...] = (
     Theft("the proxy leads to no other host", _PY.format(
               "import socket\nfor t in ('203.0.113.9:443', 'localhost:443', '127.0.0.1:{port}', "
               "'api.anthropic.com:80', 'evil.example:443'):\n"
-              " s = socket.create_connection(('127.0.0.1', 3128)); s.settimeout(10)\n"
+              " s = socket.create_connection(('127.0.0.1', 3128)); s.settimeout(240)\n"
               " s.sendall(f'CONNECT {t} HTTP/1.1\\r\\nHost: {t}\\r\\n\\r\\n'.encode())\n"
               " print(t, s.recv(300).split(b'\\r\\n')[0])\n"),
           _NET_CONTROL, needs="HTTP/1.1 403"),

@@ -22,7 +22,7 @@ def test_a_program_that_ends_leaves_its_screen(tmux, tmp_path):
     env = {"PATH": "/usr/bin:/bin", "SECRET": "a 'quoted' $value"}
     tmux.start(["sh", "-c", 'printenv SECRET; exit "$1"', "sh", "3"], tmp_path, env)
     tmux.wait_for(r"^a 'quoted' \$value$")
-    until = time.monotonic() + 10
+    until = time.monotonic() + 240
     while tmux.exit_code() is None and time.monotonic() < until:
         time.sleep(0.02)
     assert tmux.exit_code() == 3

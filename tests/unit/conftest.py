@@ -13,6 +13,7 @@ from plandock.gateway.clients.user import User
 from tests.support import hooks
 from tests.support.commands import CommandServer
 from tests.support.machine import CLONE
+from tests.support.patience import patient  # noqa: F401  # for every test of this folder
 from tests.support.repository import Repository
 
 

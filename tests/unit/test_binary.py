@@ -93,7 +93,7 @@ def test_a_program_that_fails_or_hangs_is_an_error(home):
     with pytest.raises(PlandockError, match="failed"):
         binary.version_of(program(home / "a/claude", extra="exit 3"))
     with pytest.raises(PlandockError, match="did not answer"):
-        binary.version_of(program(home / "b/claude", extra="exec sleep 20"), timeout_s=0.2)
+        binary.version_of(program(home / "b/claude", extra="exec sleep 600"), timeout_s=0.2)
     with pytest.raises(PlandockError, match="cannot be used"):
         binary.version_of(home / "nothing")
 

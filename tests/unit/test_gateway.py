@@ -58,7 +58,7 @@ class Running:
     def ask(self, request: bytes, place: Path | None = None) -> bytes:
         """What is answered to these bytes, up to the end."""
         with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(10)
+            client.settimeout(120)
             client.connect(str(place or self.proxy))
             client.sendall(request)
             answer = b""

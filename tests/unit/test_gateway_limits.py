@@ -197,7 +197,7 @@ def test_a_tunnel_in_which_nothing_moves_is_ended() -> None:
     async def run() -> str:
         sockets = [*pair(), *pair()]
         try:
-            return await asyncio.wait_for(Tunnel(sockets[0], sockets[2], 0.2).carry(), 10)
+            return await asyncio.wait_for(Tunnel(sockets[0], sockets[2], 0.2).carry(), 600)
         finally:
             for each in sockets:
                 each.close()

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -40,8 +41,8 @@ class Api:
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        with client:
-            client.settimeout(20)
+        with client, suppress(OSError):
+            client.settimeout(600)
             kept = b""
             while True:
                 while b"\r\n\r\n" not in kept:
@@ -60,7 +61,7 @@ class Api:
                 kept = kept[length:]
                 for number, piece in enumerate(self.pieces):
                     if number:
-                        self.go_on.wait(20)
+                        self.go_on.wait(600)
                     client.sendall(piece)
 
 
@@ -84,7 +85,9 @@ def sealed(api: Api) -> Iterator[Gateway]:
 
 def tell(gateway: Gateway, token: str = TOKEN) -> None:
     """Tell the token as the host does."""
-    assert gateway.tell(json.dumps({"token": token}).encode()).returncode == 0
+    told = json.dumps({"token": token}).encode()
+    # The gateway has five seconds for whoever tells it; a slow machine takes several tries.
+    assert any(gateway.tell(told).returncode == 0 for _ in range(10))
 
 
 def test_who_asks_is_said_by_the_gateway_alone(api: Api, sealed: Gateway) -> None:
@@ -162,7 +165,7 @@ def test_a_request_waits_for_the_token_and_the_next_one_has_the_new(
             client.recv(100)
         assert api.got == []
         api.pieces = [b"HTTP/1.1 200 OK\r\n\r\n"]
-        client.settimeout(10)
+        client.settimeout(120)
         tell(sealed)
         assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
         tell(sealed, "a-renewed-token")
@@ -184,7 +187,7 @@ def test_a_streamed_answer_arrives_piece_by_piece_without_cookies(
         b"8\r\ndata: 2\n\r\n0\r\n\r\n",
     ]
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(10)
+        client.settimeout(120)
         client.connect(str(sealed.api))
         client.sendall(b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
         seen = b""

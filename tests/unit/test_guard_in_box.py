@@ -92,7 +92,7 @@ def test_a_shut_gate_holds_a_request_back_until_it_opens(steward: ModuleType) ->
                 with pytest.raises(TimeoutError):
                     carried.recv(100)
                 threading.Timer(0.1, relay.gate.set).start()
-                carried.settimeout(5)
+                carried.settimeout(120)
                 assert carried.recv(100) == b"POST /v1/messages"
 
 

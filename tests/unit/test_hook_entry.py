@@ -85,11 +85,15 @@ def test_a_run_whose_supervisor_never_started_is_started_on_the_next_delivery(wo
 
 def test_the_output_ends_although_the_supervisor_goes_on(world, hook_package):
     """No descriptor is inherited: Claude Code reads to end of file, and must not hang."""
-    (hook_package / "supervisor" / "seconds").write_text("1.5")
-    world.accept()  # reads standard output and error to their ends
-    (run,) = world.runs()
-    hooks.until(lambda: world.starts(run.id) == 1)
-    assert "ended" not in world.log(run.id)
+    hold = hook_package / "supervisor" / "hold"
+    hold.touch()
+    try:
+        world.accept()  # reads standard output and error to their ends
+        (run,) = world.runs()
+        hooks.until(lambda: world.starts(run.id) == 1)
+        assert "ended" not in world.log(run.id)
+    finally:
+        hold.unlink()
 
 
 def test_a_plan_without_text_in_the_payload_is_read_from_its_file(world):

@@ -118,7 +118,7 @@ def test_an_empty_answer_counts_as_locked(store):
 
 def test_a_dialog_nobody_answers_is_given_up(store):
     """A program that waits for a click is not waited for without end."""
-    store((NEW, "tester", LOGIN), sleep_s=5)
+    store((NEW, "tester", LOGIN), sleep_s=600)
     with pytest.raises(CredentialsError, match="did not answer"):
         ask(timeout_s=0.3)
 

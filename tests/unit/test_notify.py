@@ -231,6 +231,7 @@ def test_two_runs_of_one_conversation_that_end_at_once_are_both_told_of(add, mon
         real(*words)
 
     monkeypatch.setattr(marks, "put", slowly)
+    monkeypatch.setattr(marks, "_PATIENCE_S", 120.0)
 
     def leave(run):
         with Store() as store:

@@ -19,7 +19,7 @@ place = sys.argv.pop()
 def linger():
     with tempfile.TemporaryDirectory(dir=place):
         print("ready", flush=True)
-        time.sleep(60)
+        time.sleep(600)
 sys.argv[1:] = ["linger"]
 sys.exit(app.main())
 """
@@ -75,7 +75,7 @@ class Slow:
     def find_spec(self, name, path, target=None):
         if name == "plandock.cli.app":
             print("ready", flush=True)
-            time.sleep(60)
+            time.sleep(600)
 sys.meta_path.insert(0, Slow())
 main()
 """

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from plandock.standin import (
     ToolCall,
     Turn,
     execution_scene,
+    failures,
     to_json,
     write_file,
 )
@@ -187,13 +189,17 @@ def test_a_limit_that_says_nothing_names_no_end(standin: StandIn) -> None:
     assert not {n for n in names if n == "retry-after" or n.startswith("anthropic-ratelimit")}
 
 
-def test_usage_limit_lasts_until_its_reset(standin: StandIn) -> None:
+def test_usage_limit_lasts_until_its_reset(
+    standin: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With `until_reset` the limit holds, at one moment, and is gone after it."""
+    now = [1_800_000_000.0]
+    monkeypatch.setattr(failures, "time", SimpleNamespace(time=lambda: now[0]))
     standin.inject(Failure("usage_limit", reset_in_s=1.2, until_reset=True))
     name = "anthropic-ratelimit-unified-reset"
     resets = {ask(standin)[1][name] for _ in range(3)}
     assert len(resets) == 1
-    time.sleep(max(0.0, int(resets.pop()) - time.time()) + 0.05)
+    now[0] = float(resets.pop()) + 0.05
     assert ask(standin)[0] == 200
 
 

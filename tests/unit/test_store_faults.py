@@ -39,7 +39,7 @@ def plandock(repo: Repository, *words: str) -> subprocess.CompletedProcess[str]:
     """Run the command line in the repository."""
     return subprocess.run(
         [sys.executable, "-m", "plandock", *words],
-        cwd=repo.root, capture_output=True, text=True, timeout=120, check=False,
+        cwd=repo.root, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
 
 

@@ -216,8 +216,10 @@ def test_a_run_taken_in_is_taken_in_once(record):
 _ADD = """\
 import sys
 from plandock import paths
+from plandock.runs import database
 from plandock.runs.model import Run, RunId
 from plandock.runs.store import Store
+database._PATIENCE_S = 600.0
 with Store() as store:
     for n in range(5):
         name = f"r{sys.argv[1]}x{n}"
@@ -236,7 +238,7 @@ def test_ten_processes_that_find_an_unfit_store_at_once_lose_nothing(record, spo
         subprocess.Popen([sys.executable, "-c", _ADD, str(n)], stderr=subprocess.PIPE)
         for n in range(10)
     ]
-    said = [child.communicate(timeout=120)[1].decode() for child in children]
+    said = [child.communicate(timeout=800)[1].decode() for child in children]
     assert [child.returncode for child in children] == [0] * 10, said
     with Store() as store:
         names = {run.id for run in store.list() if run.step == "box"}

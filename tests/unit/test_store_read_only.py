@@ -61,7 +61,7 @@ def test_a_store_that_cannot_be_written_is_read_and_a_change_is_refused_in_a_lin
         [*words, str(tmp_path), sys.executable, _ADD],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     said = done.stdout + done.stderr

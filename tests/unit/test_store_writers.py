@@ -13,7 +13,9 @@ from plandock.runs.store import MIGRATIONS, Store
 
 _WRITE = """\
 import sys
+from plandock.runs import database
 from plandock.runs.store import Store
+database._PATIENCE_S = 600.0
 with Store() as store:
     for n in range(50):
         store.note_event("r222", "wrote", {"by": sys.argv[1], "n": n})
@@ -26,7 +28,7 @@ def test_twenty_processes_with_fifty_writes_each_lose_none():
         subprocess.Popen([sys.executable, "-c", _WRITE, str(n)], stderr=subprocess.PIPE)
         for n in range(20)
     ]
-    said = [child.communicate(timeout=280)[1].decode() for child in children]
+    said = [child.communicate(timeout=800)[1].decode() for child in children]
     assert [child.returncode for child in children] == [0] * 20, said
     with Store() as store:
         events = [(e["by"], e["n"]) for e in store.events("r222")]

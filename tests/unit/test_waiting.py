@@ -118,8 +118,9 @@ def test_a_login_in_a_volume_is_tried_less_and_less_often(
 ) -> None:
     """Whether it was renewed shows only when it is tried: 15 s, doubled with each refusal."""
     found(monkeypatch, None)
-    run = waits(store, reason="login", strikes=2)
     start = time.time()
+    monkeypatch.setattr(time, "time", lambda: start)
+    run = waits(store, reason="login", strikes=2)
     monkeypatch.setattr(time, "time", lambda: start + 50)
     assert looked(store, run).state is State.WAITING
     monkeypatch.setattr(time, "time", lambda: start + 70)
