@@ -140,7 +140,7 @@ def laptop(tmp_path: Path, cli: Path, gate: Gate) -> Iterator[Laptop]:
     made = Laptop(tmp_path / "laptop", cli=cli, engine="docker", standin=gate)
     yield made
     gate.opened.set()
-    queueing.clean_up(made)
+    made.clean_up()
 
 
 def test_acceptances_at_once_make_a_run_and_a_branch_each(laptop: Laptop, gate: Gate) -> None:

@@ -5,6 +5,7 @@ how it was called.  It stands for a configuration of the engine's, or another pr
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 from tests.support.laptop import Laptop
@@ -33,7 +34,7 @@ def wrap(laptop: Laptop, folder: Path, change: str = NOTHING) -> Path:
     calls.touch()
     wrapper.write_text(
         _WRAPPER.format(
-            python=shutil.which("python3"),
+            python=sys.executable,
             calls=str(calls),
             change=change,
             program=shutil.which(laptop.engine),

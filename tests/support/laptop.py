@@ -190,29 +190,39 @@ class Laptop:
         pairs = [line.split() for line in lines]
         return {name: commit for name, commit in pairs if not name.startswith("refs/plandock/")}
 
-    def leftovers(self) -> list[str]:
-        """What runs of this user have left in the engine: containers and volumes by label."""
-        found = []
-        for run in self.runs():
-            label = f"label=plandock.run={run['id']}"
-            for words in (["ps", "-aq"], ["volume", "ls", "-q"]):
-                done = subprocess.run(
-                    [self.engine, *words, "--filter", label],
-                    capture_output=True,
-                    text=True,
-                    check=True,
-                )
-                found += done.stdout.split()
+    def left(self) -> dict[str, list[str]]:
+        """What each run of this user has left in the engine: names of containers and volumes,
+        by label; runs that have left nothing are absent."""
+        runs = {run.id for run in self.recorded()}
+        found: dict[str, list[str]] = {}
+        if not runs:
+            return found
+        key = "plandock.run"
+        label = {"docker": f'{{{{.Label "{key}"}}}}', "podman": f'{{{{index .Labels "{key}"}}}}'}
+        for words, name in ((["ps", "-a"], "{{.Names}}"), (["volume", "ls"], "{{.Name}}")):
+            form = f"{label[self.engine]} {name}"
+            argv = [self.engine, *words, "--filter", f"label={key}", "--format", form]
+            done = subprocess.run(argv, capture_output=True, text=True, check=True)
+            for run_id, _, thing in (line.partition(" ") for line in done.stdout.splitlines()):
+                if run_id in runs:
+                    found.setdefault(run_id, []).append(thing)
         return found
 
+    def leftovers(self) -> list[str]:
+        """All that runs of this user have left in the engine."""
+        return [thing for things in self.left().values() for thing in things]
+
     def clean_up(self) -> None:
-        """End every run and remove what it has in the engine, and its repository's mirror."""
-        runs = self.runs()
-        for run in runs:
-            if run["state"] not in ("done", "failed", "stopped"):
-                self.plandock("stop", run["id"], check=False)
-            self.plandock("drop", run["id"], "--yes", check=False)
-        for repository in {str(self.repo.root), *(run["repo"] for run in runs)}:
+        """End every run, remove what any has left in the engine, and its repository's mirror.
+
+        A run that has ended and left nothing costs no command.
+        """
+        for run in self.recorded():
+            if not run.state.final:
+                self.plandock("stop", run.id, check=False)
+        for run_id in self.left():
+            self.plandock("drop", run_id, "--yes", check=False)
+        for repository in {str(self.repo.root), *(run.repo for run in self.recorded())}:
             self.remove_mirror(repository)
 
     def remove_mirror(self, repository: str = "") -> None:

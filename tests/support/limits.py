@@ -248,10 +248,7 @@ class Storm:
 
     def clean_up(self) -> None:
         """Leave nothing in the engine."""
-        if all(s.run.get("ended_at") and not s.left for s in self.stories.values()):
-            self.laptop.remove_mirror()
-        else:
-            self.laptop.clean_up()
+        self.laptop.clean_up()
 
 
 def _containers(engine: str, run_id: str) -> list[str]:

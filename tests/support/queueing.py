@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from plandock.box import launch
 from plandock.runs.model import Run, State
 from tests.crash.crashing import store_of
 from tests.support.laptop import Laptop
@@ -137,15 +136,3 @@ def boxes_at_work(laptop: Laptop) -> Iterator[Boxes]:
         finally:
             child.terminate()
             thread.join()
-
-
-def clean_up(laptop: Laptop) -> None:
-    """Leave nothing of a laptop's runs in the engine, in whichever repositories they were."""
-    with store_of(laptop) as store:
-        runs = store.list()
-    if any(run.state is not State.DONE for run in runs):
-        laptop.clean_up()
-    mirrors = sorted({launch.names_of(run).mirror for run in runs})
-    if mirrors:
-        argv = [laptop.engine, "volume", "rm", "-f", *mirrors]
-        subprocess.run(argv, capture_output=True, check=False)

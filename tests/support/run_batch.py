@@ -246,7 +246,7 @@ class RunBatch:
                 stack.push(result.at_the_end)
             for laptop in self._laptops.values():
                 stack.callback(laptop.standin.stop)
-                stack.callback(clean_up, laptop)
+                stack.callback(laptop.clean_up)
 
 
 def script_of(cases: Iterable[Case]) -> Script:
@@ -257,16 +257,6 @@ def script_of(cases: Iterable[Case]) -> Script:
             for case in cases
         )
     )
-
-
-def clean_up(laptop: Laptop) -> None:
-    """Remove what a laptop's runs left in the engine; no command where they left nothing."""
-    with laptop.store() as store:
-        runs = store.list()
-    if any(not run.state.final or in_engine(laptop, run.id) for run in runs):
-        laptop.clean_up()
-    else:
-        laptop.remove_mirror()
 
 
 why_engine_is_absent = functools.cache(machine.why_engine_is_absent)
