@@ -32,6 +32,17 @@ def test_an_engine_that_does_not_answer_in_time_is_away(tmp_path: Path) -> None:
         hanging._call(["rm", "x"], timeout_s=0.2)
 
 
+@pytest.mark.parametrize("asked", ["images", "volumes", "containers"])
+def test_a_listing_that_breaks_off_over_what_has_just_gone_is_asked_for_again(
+    tmp_path: Path, asked: str
+) -> None:
+    """As Podman's does where another process removes an image in the middle of it."""
+    said = "Error: locating image with ID b5194: image not known"
+    once = f"test -e {tmp_path}/asked || {{ touch {tmp_path}/asked; echo '{said}' >&2; exit 125; }}"
+    assert getattr(engine(tmp_path, once), asked)("plandock.run=r222") == ()
+    assert (tmp_path / "asked").exists()
+
+
 @pytest.mark.parametrize("asked", ["create", "open_run"])
 def test_container_on_a_bridge_is_refused_where_docker_has_none(tmp_path: Path, asked: str) -> None:
     """Docker itself would start it, without a way out: the agent would wait for a model."""

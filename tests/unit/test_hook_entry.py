@@ -5,6 +5,7 @@ Hand-offs run from a copy of the package whose supervisor only notes that it was
 
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -87,13 +88,17 @@ def test_the_output_ends_although_the_supervisor_goes_on(world, hook_package):
     """No descriptor is inherited: Claude Code reads to end of file, and must not hang."""
     hold = hook_package / "supervisor" / "hold"
     hold.touch()
+    # Where the output does not end before the supervisor, this lets the test come to its end.
+    release = threading.Timer(120, hold.unlink, [True])
+    release.start()
     try:
         world.accept()  # reads standard output and error to their ends
         (run,) = world.runs()
         hooks.until(lambda: world.starts(run.id) == 1)
         assert "ended" not in world.log(run.id)
     finally:
-        hold.unlink()
+        release.cancel()
+        hold.unlink(missing_ok=True)
 
 
 def test_a_plan_without_text_in_the_payload_is_read_from_its_file(world):

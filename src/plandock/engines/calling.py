@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -38,6 +39,7 @@ NOT_RUNNING = re.compile(
     r"is not running|can only kill running|container state improper|is not created or running",
     re.IGNORECASE,
 )
+_LISTING_PAUSES_S = (0.0, 0.1, 0.3, 1.0, 3.0, 5.0, 5.0, 5.0)
 HELD = re.compile(r"image is being used|image used by|is in use by|image is in use", re.IGNORECASE)
 
 
@@ -172,6 +174,19 @@ class Caller:
         if NOT_THERE.search(said):
             raise NotThere(message)
         raise EngineError(message)
+
+    def _listed(self, words: Sequence[str]) -> list[str]:
+        """What a listing prints, word by word.
+
+        Podman's breaks off where another process removes one of the things just then (seen: 4.3,
+        images); asked again it answers.  Raises :class:`NotThere` where it never does.
+        """
+        for pause_s in _LISTING_PAUSES_S:
+            try:
+                return self._call(words).text.split()
+            except NotThere:
+                time.sleep(pause_s)
+        return self._call(words).text.split()
 
     def _inspect(self, kind: str, names: Sequence[str]) -> list[dict[str, Any]]:
         """What ``inspect`` says of each; what has gone in the meantime is left out."""

@@ -93,7 +93,7 @@ class CommandLineEngine(Caller):
     def images(self, label: str) -> tuple[Image, ...]:
         """Images with a label."""
         words = ["image", "ls", "--quiet", "--no-trunc", "--filter", f"label={label}"]
-        found = list(dict.fromkeys(self._call(words).text.split()))
+        found = list(dict.fromkeys(self._listed(words)))
         return tuple(reading.image(entry) for entry in self._inspect("image", found))
 
     def pull(self, image: str, progress: Progress) -> None:
@@ -155,7 +155,7 @@ class CommandLineEngine(Caller):
     def volumes(self, label: str) -> tuple[Volume, ...]:
         """Volumes with a label."""
         words = ["volume", "ls", "--quiet", "--filter", f"label={label}"]
-        found = self._call(words).text.split()
+        found = self._listed(words)
         return tuple(reading.volume(entry) for entry in self._inspect("volume", found))
 
     # Containers
@@ -302,5 +302,5 @@ class CommandLineEngine(Caller):
     def containers(self, label: str) -> tuple[ContainerState, ...]:
         """Containers, ended ones too, with a label."""
         words = ["ps", "--all", "--quiet", "--no-trunc", "--filter", f"label={label}"]
-        found = self._call(words).text.split()
+        found = self._listed(words)
         return tuple(reading.container(entry) for entry in self._inspect("container", found))
