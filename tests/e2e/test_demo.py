@@ -58,8 +58,7 @@ def labelled(kind: tuple[str, ...], run: str) -> str:
 def processes_of(run: str, folder: Path) -> list[str]:
     """The processes of a demo."""
     said = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    mine = [x for x in said.splitlines() if str(folder) in x or x.endswith(f"__main__.py {run}")]
-    return mine
+    return [x for x in said.splitlines() if str(folder) in x or x.endswith(f"__main__.py {run}")]
 
 
 def assert_nothing_left(pid: int, run: str, folder: Path) -> None:

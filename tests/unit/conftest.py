@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -28,6 +29,13 @@ def commands() -> Iterator[CommandServer]:
     """The command line, imported once."""
     with closing(CommandServer(CLONE / "src", os.environ)) as server:
         yield server
+
+
+@pytest.fixture
+def socket_folder() -> Iterator[Path]:
+    """A folder with a short path: a socket's may have 107 bytes, and `tmp_path` takes more."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

@@ -5,11 +5,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -38,14 +36,13 @@ def install(path: Path, name: str) -> None:
 
 
 @pytest.fixture
-def listen() -> Iterator[Callable[..., str]]:
+def listen(socket_folder: Path) -> Iterator[Callable[..., str]]:
     """A factory of Unix sockets that give one answer (or none) to whoever connects."""
     servers: list[socket.socket] = []
     over = threading.Event()
-    folder = tempfile.TemporaryDirectory()  # a socket's path is short, that of tmp_path may not be
 
     def make(answer: bytes) -> str:
-        name = os.path.join(folder.name, f"{len(servers)}.sock")
+        name = str(socket_folder / f"{len(servers)}.sock")
         server = socket.socket(socket.AF_UNIX)
         server.bind(name)
         server.listen()
@@ -74,7 +71,6 @@ def listen() -> Iterator[Callable[..., str]]:
         # Wakes the thread that accepts, which closing alone would not.
         server.shutdown(socket.SHUT_RDWR)
         server.close()
-    folder.cleanup()
 
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,10 +14,9 @@ from plandock.box.inside import relay
 
 
 @pytest.fixture
-def place() -> Iterator[str]:
+def place(socket_folder: Path) -> Iterator[str]:
     """A Unix socket whose server answers each line with the same line."""
-    folder = tempfile.TemporaryDirectory()  # a socket's path is short, that of tmp_path may not be
-    where = os.path.join(folder.name, "gateway.sock")
+    where = str(socket_folder / "gateway.sock")
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(where)
     listener.listen(128)
@@ -39,7 +37,6 @@ def place() -> Iterator[str]:
     threading.Thread(target=accept, daemon=True).start()
     yield where
     listener.close()
-    folder.cleanup()
 
 
 def a_port() -> int:

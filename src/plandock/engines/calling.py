@@ -39,8 +39,9 @@ NOT_RUNNING = re.compile(
     r"is not running|can only kill running|container state improper|is not created or running",
     re.IGNORECASE,
 )
-_LISTING_PAUSES_S = (0.0, 0.1, 0.3, 1.0, 3.0, 5.0, 5.0, 5.0)
 HELD = re.compile(r"image is being used|image used by|is in use by|image is in use", re.IGNORECASE)
+_LISTING_PAUSES_S = (0.0, 0.1, 0.3, 1.0, 3.0, 5.0, 5.0, 5.0)
+"""Before a listing that broke off is asked for again: removals come in bursts (seconds)."""
 
 
 class Caller:

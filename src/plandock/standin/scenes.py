@@ -39,7 +39,7 @@ def bash(
 ) -> ToolCall:
     """Run a command line in the CLI's own shell, in the working directory.
 
-    Without ``timeout_s`` (at most 600) the CLI gives it two minutes (measured: 2.1.197, 2.1.330).
+    Without ``timeout_s`` (at most 600) the CLI ends it after two minutes of its own (seen).
     """
     given: dict[str, Any] = {"command": command, "description": description}
     if timeout_s is not None:
