@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -66,9 +67,13 @@ def test_socket_that_may_not_be_opened(programs: Callable[[str, str], None]) -> 
     assert "group docker" in caught.value.hint
 
 
-def test_podman_that_calls_itself_docker(programs: Callable[[str, str], None]) -> None:
+@pytest.mark.parametrize("parts", [("Client",), ("Client", "Server")], ids=["local", "remote"])
+def test_podman_that_calls_itself_docker(
+    programs: Callable[[str, str], None], parts: tuple[str, ...]
+) -> None:
     """A `docker` that is Podman is passed over, because Podman needs its own words."""
-    programs("docker", "echo podman version 4.3.1")
+    answer = {part: {"APIVersion": "4.3.1", "Version": "4.3.1"} for part in parts}
+    programs("docker", f"echo '{json.dumps(answer)}'")
     with pytest.raises(EngineDown, match="another name for podman"):
         detect.choose("docker")
 

@@ -26,20 +26,24 @@ class Engine:
     def __init__(self) -> None:
         self.removed: list[str] = []
 
+    def volume_names(self, label: str) -> list[str]:
+        """As they are called."""
+        return [volume.name for volume in self.volumes(label)]
+
     def volumes(self, _: str) -> list[Volume]:
         """The one with the work."""
         return [Volume("plandock-r222-work", {"plandock.run": "r222"})]
 
-    def containers(self, _: str) -> list[Any]:
+    def container_names(self, _: str) -> list[str]:
         """No container is left."""
         return []
 
     def remove(self, name: str) -> None:
         """One that is not there is fine."""
 
-    def remove_volume(self, name: str) -> None:
-        """Keep in mind that it was removed."""
-        self.removed.append(name)
+    def remove_volume(self, *names: str) -> None:
+        """Keep in mind that they were removed."""
+        self.removed += names
 
 
 @pytest.mark.parametrize(

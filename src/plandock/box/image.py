@@ -84,11 +84,13 @@ def ensure_image(
     wanted = tuple(sorted(set(extra_packages)))
 
     def recipe() -> _Recipe | None:
-        name = engine.local_name(base)
+        base_id = engine.image_id(base)
+        name = engine.local_name(base) if base_id is None else base
         cli = package.cached(cli_version, engine.architecture())
         if name is None or cli is None:
             return None
-        base_id = engine.image_id(name) or ""
+        if base_id is None:
+            base_id = engine.image_id(name) or ""
         return _Recipe(name, base_id, cli, wanted, node, tuple(_scripts()))
 
     made = recipe()

@@ -41,7 +41,7 @@ _RENEW_S = 300.0
 
 def exists(engine: Engine, volume: str) -> bool:
     """Whether this engine has the volume."""
-    return any(known.name == volume for known in engine.volumes(f"{LABEL}=1"))
+    return volume in engine.volume_names(f"{LABEL}=1")
 
 
 def forget(engine: Engine, volume: str) -> bool:

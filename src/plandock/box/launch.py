@@ -360,14 +360,16 @@ def last_words(engine: Engine, container: str) -> str:
 
 def remove_containers(engine: Engine, run: Run) -> None:
     """Remove every container of a run."""
-    for container in engine.containers(f"plandock.run={run.id}"):
-        engine.remove(container.name)
+    for name in engine.container_names(f"plandock.run={run.id}"):
+        engine.remove(name)
 
 
 def remove_helpers(engine: Engine, run: Run) -> None:
     """Remove what a killed supervisor's harvest left at work; the box itself stays."""
-    for role in ("stage", "harvest", "conversation", "room"):
-        engine.remove(f"plandock-{run.id}-{role}")
+    names = names_of(run)
+    for name in engine.container_names(f"plandock.run={run.id}"):
+        if name not in (names.box, names.gateway):
+            engine.remove(name)
 
 
 def remove_volumes(engine: Engine, run: Run) -> None:
@@ -376,6 +378,5 @@ def remove_volumes(engine: Engine, run: Run) -> None:
     By name as well as by label: the client of a killed supervisor may have mounted one anew after
     its removal, and the engine then made it without labels (seen with Podman).
     """
-    labelled = {volume.name for volume in engine.volumes(f"plandock.run={run.id}")}
-    for name in sorted(labelled | set(names_of(run).own_volumes)):
-        engine.remove_volume(name)
+    labelled = set(engine.volume_names(f"plandock.run={run.id}"))
+    engine.remove_volume(*sorted(labelled | set(names_of(run).own_volumes)))

@@ -17,7 +17,14 @@ from plandock import paths, proc
 from plandock.engines import arguments, building, filtering, reading
 from plandock.engines import dialect as dialect_module
 from plandock.engines.dialect import Dialect, EngineName, LocalHost
-from plandock.engines.protocol import ContainerSpec, ContextFile, EngineDown, NotThere, Progress
+from plandock.engines.protocol import (
+    ContainerSpec,
+    ContextFile,
+    EngineDown,
+    NotThere,
+    OtherEngine,
+    Progress,
+)
 from plandock.errors import EngineError
 from plandock.proc import Finished, ProcessFailed, TimedOut
 
@@ -67,11 +74,18 @@ class Caller:
         return self._name
 
     def ping(self) -> str:
-        """The engine's version; raises :class:`EngineDown` where it does not answer."""
+        """The engine's version; raises :class:`EngineDown` where it does not answer.
+
+        The ``podman-docker`` package calls Podman ``docker``: Podman's words need Podman's flags.
+        It tells itself by ``APIVersion``, where Docker has ``ApiVersion`` (measured, podman 4.3
+        and docker 20.10).
+        """
         words = ["version", "--format", "{{json .}}"]
         answer = reading.parse_object(self._call(words, timeout_s=60.0).text)
         server = answer.get("Server") or answer.get("Client") or {}
         version = str(server.get("Version", "")) if isinstance(server, dict) else ""
+        if self._name == "docker" and "APIVersion" in server:
+            raise OtherEngine("docker here is another name for podman", hint="set engine to podman")
         if not version or (self._name == "docker" and not answer.get("Server")):
             raise EngineDown(f"{self._name} gave no version of its engine")
         return version
@@ -142,11 +156,14 @@ class Caller:
         timeout_s: float | None,
         container: str = "",
     ) -> Finished:
+        # The clients are Go programs.  In one that lives for a moment, fewer collections save a
+        # sixth of the processor's time (measured: podman 4.3, docker 28).
+        env = {"GOGC": "400"} | self._env()
         try:
             return proc.run(
                 vector,
                 stdin=stdin,
-                env=self._env(),
+                env=env,
                 cwd=self._place(),
                 timeout_s=timeout_s,
                 check=False,

@@ -148,14 +148,27 @@ class CommandLineEngine(Caller):
         already = re.compile("already exists", re.IGNORECASE)
         self._idempotent([*words, arguments.plain_name("volume", name)], already)
 
-    def remove_volume(self, name: str) -> None:
-        """Remove a volume; one that is not there is fine."""
-        self._idempotent(["volume", "rm", arguments.plain_name("volume", name)], NOT_THERE)
+    def remove_volume(self, *names: str) -> None:
+        """Remove volumes in one call; one that is not there is fine."""
+        words = ["volume", "rm", *(arguments.plain_name("volume", name) for name in names)]
+        if len(names) < 2:
+            if names:
+                self._idempotent(words, NOT_THERE)
+            return
+        finished = self._finish(self._vector(words), timeout_s=120.0)
+        complaints = finished.stderr.decode("utf-8", "replace").splitlines()
+        if not finished.ok and not all(map(NOT_THERE.search, complaints)):
+            # One that is not there must not hide what became of the others.
+            for name in names:
+                self.remove_volume(name)
+
+    def volume_names(self, label: str) -> tuple[str, ...]:
+        """The names of the volumes with a label."""
+        return tuple(self._listed(["volume", "ls", "--quiet", "--filter", f"label={label}"]))
 
     def volumes(self, label: str) -> tuple[Volume, ...]:
         """Volumes with a label."""
-        words = ["volume", "ls", "--quiet", "--filter", f"label={label}"]
-        found = self._listed(words)
+        found = self.volume_names(label)
         return tuple(reading.volume(entry) for entry in self._inspect("volume", found))
 
     # Containers
@@ -298,6 +311,11 @@ class CommandLineEngine(Caller):
         """How a container is, or ``None`` where there is none of that name."""
         found = self._inspect("container", [arguments.plain_name("container", container)])
         return reading.container(found[0]) if found else None
+
+    def container_names(self, label: str) -> tuple[str, ...]:
+        """The names of the containers with a label, ended ones too."""
+        words = ["ps", "--all", "--format", "{{.Names}}", "--filter", f"label={label}"]
+        return tuple(self._listed(words))
 
     def containers(self, label: str) -> tuple[ContainerState, ...]:
         """Containers, ended ones too, with a label."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 import shutil
 from functools import lru_cache
 
-from plandock import proc
 from plandock.engines.command_line import CommandLineEngine
 from plandock.engines.dialect import EngineName
-from plandock.engines.protocol import Engine, EngineDown
+from plandock.engines.protocol import Engine, EngineDown, OtherEngine
 from plandock.errors import EngineError, UsageError
 
 NAMES: tuple[EngineName, ...] = ("docker", "podman")
@@ -45,11 +44,11 @@ def _usable(name: EngineName) -> CommandLineEngine:
     """The engine, after it has answered; a failure is raised, and so not remembered."""
     if shutil.which(name) is None:
         raise EngineDown(f"{name} is not installed", hint=_INSTALL)
-    if name == "docker" and _is_podman_in_disguise():
-        raise EngineDown("docker here is another name for podman", hint="set engine to podman")
     engine = CommandLineEngine(name)
     try:
         engine.ping()
+    except OtherEngine:
+        raise
     except EngineError as error:
         if "permission denied" in error.message.lower():
             raise EngineDown(
@@ -61,9 +60,3 @@ def _usable(name: EngineName) -> CommandLineEngine:
             hint=f"start {name} and see that `{name} info` answers",
         ) from error
     return engine
-
-
-def _is_podman_in_disguise() -> bool:
-    """Whether ``docker`` is the ``podman-docker`` package: Podman's words need Podman's flags."""
-    said = proc.run(["docker", "--version"], timeout_s=60.0, check=False)
-    return "podman" in said.text.lower()

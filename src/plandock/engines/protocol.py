@@ -24,6 +24,10 @@ class EngineDown(EngineError):
     """The engine does not answer (at all, or any more); what ran in it may still be there."""
 
 
+class OtherEngine(EngineDown):
+    """The program of this name belongs to another engine, whose words differ."""
+
+
 class BrokenOff(EngineError):
     """What was going on in a container came to no end: it was killed, or the engine under it."""
 
@@ -246,8 +250,11 @@ class Engine(Protocol):
     def create_volume(self, name: str, labels: Mapping[str, str]) -> None:
         """Make a named volume; one that is there already stays as it is."""
 
-    def remove_volume(self, name: str) -> None:
-        """Remove a volume; one that is not there is fine, one in use is an error."""
+    def remove_volume(self, *names: str) -> None:
+        """Remove volumes; one that is not there is fine, one in use is an error."""
+
+    def volume_names(self, label: str) -> tuple[str, ...]:
+        """The names of the volumes with a label, given as ``key`` or ``key=value``."""
 
     def volumes(self, label: str) -> tuple[Volume, ...]:
         """Volumes with a label, given as ``key`` or ``key=value``."""
@@ -325,6 +332,9 @@ class Engine(Protocol):
 
     def inspect(self, container: str) -> ContainerState | None:
         """How a container is, or ``None`` where there is none of that name."""
+
+    def container_names(self, label: str) -> tuple[str, ...]:
+        """The names of the containers with a label, ended ones too."""
 
     def containers(self, label: str) -> tuple[ContainerState, ...]:
         """Containers, ended ones too, with a label, given as ``key`` or ``key=value``."""

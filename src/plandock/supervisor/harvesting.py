@@ -123,7 +123,7 @@ def take_work(store: Store, engine: Engine, run: Run) -> harvesting.Harvested:
     Raises :class:`WorkGone` where the volume was removed and nothing had come out of it before.
     """
     bundle = paths.run_dir(run.id) / "work.bundle"
-    if launch.names_of(run).work in {v.name for v in engine.volumes(f"plandock.run={run.id}")}:
+    if launch.names_of(run).work in engine.volume_names(f"plandock.run={run.id}"):
         header = fetch_bundle(engine, run)
     else:
         # Not asked for all the same: the engine would make an empty one.

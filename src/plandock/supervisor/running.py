@@ -93,8 +93,10 @@ def read_progress(events: Path | IO[bytes], offset: int = 0) -> Progress:
 def conclude(store: Store, engine: Engine, run: Run, progress: Progress) -> None:
     """Move a run whose box has ended: to its end, to a wait, or back into the queue."""
     names = launch.names_of(run)
-    engine.stop(names.box)
     state = engine.inspect(names.box)
+    if state is not None and state.running:
+        engine.stop(names.box)
+        state = engine.inspect(names.box)
     ended = BoxEnd(there=False)
     if state is not None:
         ended = BoxEnd(True, state.oom_killed, state.exit_code)

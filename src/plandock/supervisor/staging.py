@@ -106,7 +106,7 @@ def _with_volumes(store: Store, engine: Engine, run: Run) -> Run:
     The engine would make empty ones, and nothing would be in them.
     """
     names = launch.names_of(run)
-    there = {volume.name for volume in engine.volumes(f"plandock.run={run.id}")}
+    there = set(engine.volume_names(f"plandock.run={run.id}"))
     if {names.work, names.conversation} <= there:
         return run
     note = "its volumes were removed by somebody; it began again"
