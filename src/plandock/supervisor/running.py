@@ -13,7 +13,7 @@ from plandock.claude.billing import judge_auth_status, judge_init
 from plandock.claude.redact import redact_tokens
 from plandock.claude.stream import Progress
 from plandock.engines import detect
-from plandock.engines.protocol import Engine
+from plandock.engines.protocol import ContainerState, Engine
 from plandock.runs.model import Billing, Run, State, Usage, utc_time
 from plandock.runs.store import Store
 from plandock.supervisor import egress, logins
@@ -49,7 +49,7 @@ def follow(store: Store, run: Run) -> None:
                 # The reader ended before the box did: the engine was restarted under it.
                 time.sleep(_REOPEN_S)
                 run = store.get(run.id)
-    conclude(store, engine, store.get(run.id), progress)
+    conclude(store, engine, store.get(run.id), progress, state)
 
 
 def _read(store: Store, engine: Engine, run: Run, *, follow: bool = True) -> Progress:
@@ -90,13 +90,10 @@ def read_progress(events: Path | IO[bytes], offset: int = 0) -> Progress:
     return progress
 
 
-def conclude(store: Store, engine: Engine, run: Run, progress: Progress) -> None:
-    """Move a run whose box has ended: to its end, to a wait, or back into the queue."""
-    names = launch.names_of(run)
-    state = engine.inspect(names.box)
-    if state is not None and state.running:
-        engine.stop(names.box)
-        state = engine.inspect(names.box)
+def conclude(
+    store: Store, engine: Engine, run: Run, progress: Progress, state: ContainerState | None
+) -> None:
+    """Move a run whose box has ended, or has gone: to its end, to a wait, or into the queue."""
     ended = BoxEnd(there=False)
     if state is not None:
         ended = BoxEnd(True, state.oom_killed, state.exit_code)
