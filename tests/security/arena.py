@@ -166,7 +166,7 @@ class Arena:
         end = time.monotonic() + 240
         while not answer():
             assert time.monotonic() < end, f"{complaint}: {self.gateway_log()}"
-            time.sleep(0.05)
+            time.sleep(0.2)
 
     # What a test does in it
 

@@ -78,7 +78,7 @@ def _is_seen(terminal: Tmux, arrived: Callable[[str], object], dropped_after_s: 
             return True
         if over:
             return False
-        time.sleep(0.05)
+        time.sleep(0.15)
 
 
 def write(terminal: Tmux, text: str) -> None:
@@ -147,7 +147,7 @@ def wait_until(terminal: Tmux, arrived: Callable[[], object]) -> None:
     end = time.monotonic() + PATIENCE_S
     while not arrived():
         assert time.monotonic() < end, f"nothing came of it; the screen:\n{terminal.screen()}"
-        time.sleep(0.05)
+        time.sleep(0.15)
 
 
 def _move_to(terminal: Tmux, line: int) -> None:

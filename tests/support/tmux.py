@@ -101,7 +101,7 @@ class Tmux:
                 return found
             if time.monotonic() > until:
                 raise AssertionError(f"no /{pattern}/ within {timeout:g} s; the screen:\n{screen}")
-            time.sleep(0.05)
+            time.sleep(0.15)
 
     def exit_code(self) -> int | None:
         """How the program in the terminal ended; None while it runs."""
