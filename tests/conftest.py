@@ -45,6 +45,12 @@ REAL_PARTS = ("engine", "e2e", "tmux", "netns")
 why_engine_is_absent = cache(machine.why_engine_is_absent)
 
 
+@cache
+def box_image(engine: str, version: str, base: str) -> str:
+    """The image of the boxes of tests: asked for once by each worker."""
+    return ensure_image(detect.choose(engine), cli_version=version, base=base)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The options of the scheduler."""
     schedule.add_options(parser)
@@ -186,7 +192,7 @@ def make_box(
     monkeypatch.setenv("XDG_CACHE_HOME", cache)
     here = detect.choose(engine)
     version = os.environ["PLANDOCK_TEST_CLI_NEWEST_VERSION"]
-    image = ensure_image(here, cli_version=version, base=base_image)
+    image = box_image(engine, version, base_image)
     made: list[Box] = []
 
     def make(settings: Settings | None = None, **changes: Any) -> Box:

@@ -127,9 +127,12 @@ class CaseResult:
         return self.laptop.until_over(self.run_id)
 
     def until_held(self) -> None:
-        """Wait until the agent has come to its :func:`hold`."""
+        """Wait until the box is up, by the store, then in it until the agent has come to its
+        :func:`hold`."""
+        run = self.until("running")
         end = time.monotonic() + PATIENCE_S
-        while self._in_box("test", "-e", _HELD):
+        look = f"n=0; until [ -e {_HELD} ] || [ $n = 100 ]; do sleep 0.2; n=$((n+1)); done"
+        while self._in_box("sh", "-c", f"{look}; [ -e {_HELD} ]"):
             with self.laptop.store() as store:
                 run = store.get(self.run_id)
             assert not run.state.final, run
