@@ -66,6 +66,8 @@ def mac(tmp_path, monkeypatch):
     """Environment of a Mac whose keychain holds what `mac.fill` puts there."""
     file = tmp_path / "keychain.json"
     monkeypatch.setenv("FAKE_KEYCHAIN", str(file))
+    # `env python3` is this one then, and not a script that looks for one.
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
 
     class Mac(dict):
         def fill(self, text, **rest):

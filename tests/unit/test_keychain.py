@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -25,6 +26,8 @@ def store(tmp_path, monkeypatch):
     """Fill the stand-in's keychain: `store(*(service, account, secret), locked=…)`."""
     file = tmp_path / "keychain.json"
     monkeypatch.setenv("FAKE_KEYCHAIN", str(file))
+    # `env python3` is this one then, and not a script that looks for one.
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     monkeypatch.setenv("FAKE_KEYCHAIN_LOG", str(tmp_path / "calls"))
 
     def fill(*items, **rest):
