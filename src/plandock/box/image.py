@@ -7,7 +7,6 @@ the engine, and two versions of the CLI, of the scripts or of the base never sha
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import importlib.util
 import json
 import re
@@ -52,7 +51,6 @@ class _Recipe:
             "cli": [self.cli.version, self.cli.architecture, self.cli.integrity],
             "packages": self.packages,
             "node": self.node,
-            "h11": importlib.metadata.version("h11"),
             "files": [
                 [f.name, f.mode, hashlib.sha256(_content(f)).hexdigest()] for f in self.files
             ],
