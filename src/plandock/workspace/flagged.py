@@ -7,6 +7,7 @@ case-insensitive (macOS) and at any depth.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable
 
@@ -89,20 +90,25 @@ def _expression(pattern: str) -> str:
     return body + ("(?:/.*)?" if pattern.endswith("/") else "")
 
 
-# `.git*` is a file or a folder of any depth; every pattern may stand below any folder.
-_RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (
-        re.compile("(?:.*/)?(?:" + "|".join(_expression(x) for x in words.split()) + ")", re.S),
-        reason,
+@functools.cache
+def _rules() -> tuple[tuple[re.Pattern[str], str], ...]:
+    """The table as expressions, made when first needed: a tenth of what every command imports.
+
+    `.git*` is a file or a folder of any depth; every pattern may stand below any folder.
+    """
+    return tuple(
+        (
+            re.compile("(?:.*/)?(?:" + "|".join(_expression(x) for x in words.split()) + ")", re.S),
+            reason,
+        )
+        for words, reason in _TABLE
     )
-    for words, reason in _TABLE
-)
 
 
 def reason(path: str) -> str:
     """Why a file is worth a look before merging; "" for an ordinary one."""
     folded = path.casefold()
-    for pattern, why in _RULES:
+    for pattern, why in _rules():
         if pattern.fullmatch(folded):
             return why
     return ""
