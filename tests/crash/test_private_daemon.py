@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.machine import CLONE
+from tests.support.machine import CLONE, as_root
 
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.engine, pytest.mark.netns]
 
@@ -47,6 +47,7 @@ def left_of(folder: str, bridge: str, mark: str) -> list[str]:
 
 def test_a_private_daemon_leaves_nothing_when_its_maker_is_killed() -> None:
     """An interrupt that its maker does not heed leaves it alone; SIGKILL to its maker ends it."""
+    as_root()
     words = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, "-c", _MAKER]
     with subprocess.Popen(
         words, cwd=CLONE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,

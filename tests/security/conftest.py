@@ -11,6 +11,7 @@ from tests.e2e.conftest import make_laptop as make_laptop
 from tests.e2e.conftest import standin as standin
 from tests.git.conftest import world as world
 from tests.security.arena import Arena
+from tests.support.machine import as_root
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,7 @@ def arena(
     """A real box and gateway in a world without a way out; see :mod:`tests.security.arena`."""
     if sys.platform != "linux":
         pytest.skip("the arena is made of Linux network namespaces")
+    as_root()  # else no test has it, not only the first
     if engine not in arenas:
         made = Arena(engine, tmp_path_factory.mktemp("arena"), base_image)
         arenas[engine] = made

@@ -58,6 +58,7 @@ class Daemon:
     """One private daemon on a disk of its own, a file; see the fixture ``daemon``."""
 
     def __init__(self) -> None:
+        first_words = as_root()
         self.mark = secrets.token_hex(4)
         # Short: the path of a socket has little over a hundred bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="plandock-daemon-", dir="/tmp"))
@@ -69,7 +70,7 @@ class Daemon:
         note("name", self.mark)
         self._child: subprocess.Popen[bytes] | None = None
         self._guard = subprocess.Popen(
-            [*as_root(), "sh", "-c", _GUARD],
+            [*first_words, "sh", "-c", _GUARD],
             stdin=subprocess.PIPE,
             env=environment(),
             start_new_session=True,
