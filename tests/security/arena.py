@@ -74,7 +74,7 @@ class Arena:
         self.record = folder / "arrived.jsonl"
         self.control = folder / "control.sock"
         self.repo = make_repository(folder / "project")
-        # Not a name that a user's run could have: those ids have four letters.
+        # Not a name that a user's run could have: those ids have five letters.
         self.run = Run(RunId(f"a{self.mark}"), repo=str(self.repo.root), cwd=str(self.repo.root))
         self.settings = Settings(egress=ALLOWED)
         self.base_image = base_image

@@ -16,6 +16,7 @@ RunId = NewType("RunId", str)
 
 # No vowels (no accidental words) and nothing that reads like something else (0/o, 1/i/l).
 _SPEAKABLE = "23456789bcdfghjkmnpqrstvwxz"
+_LETTERS = 4
 
 
 class State(enum.StrEnum):
@@ -75,8 +76,12 @@ MOVES: dict[State, frozenset[State]] = {
 
 
 def new_run_id() -> RunId:
-    """A short id that can be said aloud, such as ``r7k2``; the store refuses a taken one."""
-    return RunId("r" + "".join(secrets.choice(_SPEAKABLE) for _ in range(3)))
+    """A short id that can be said aloud, such as ``r7k2m``; the store refuses a taken one.
+
+    It names containers in an engine that several users, each with a store, may share: of half a
+    million ids, two runs that go at the same time hardly ever get the same.
+    """
+    return RunId("r" + "".join(secrets.choice(_SPEAKABLE) for _ in range(_LETTERS)))
 
 
 def utc_now() -> str:
