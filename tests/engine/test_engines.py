@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import secrets
 import threading
 import time
@@ -239,6 +240,20 @@ def test_twice_is_no_failure(yard: Yard) -> None:
     assert yard.engine.inspect(name) is None
 
 
+def test_volumes_go_together_and_the_one_in_use_is_named(yard: Yard) -> None:
+    """One that is not there hides neither what became of the others nor the one that stays."""
+    names = [yard.volume(x) for x in ("a", "b", "c")]
+    absent = yard.name("absent")
+    yard.engine.create(yard.spec("true", "holder", volumes=(VolumeMount(names[1], "/x"),)))
+    with pytest.raises(EngineError, match=re.escape(names[1])):
+        yard.engine.remove_volume(names[0], absent, names[1], names[2])
+    assert yard.engine.volume_names(yard.label) == (names[1],)
+    yard.engine.remove(yard.name("holder"))
+    yard.engine.remove_volume(absent, *names)
+    assert yard.engine.volume_names(yard.label) == ()
+    yard.engine.remove_volume()
+
+
 def test_what_is_not_there(yard: Yard) -> None:
     """To start, enter or use what does not exist is an error that says so."""
     absent = yard.name("absent")
@@ -260,6 +275,8 @@ def test_found_by_label_alone(yard: Yard) -> None:
     yard.volume("a")
     found = {state.name for state in yard.engine.containers(yard.label)}
     assert found == {yard.name("one"), yard.name("two")}
+    assert set(yard.engine.container_names(yard.label)) == found
+    assert yard.engine.volume_names(yard.label) == (yard.name("a"),)
     every = {state.name for state in yard.engine.containers("plandock.test")}
     assert every >= {yard.name("one"), yard.name("two"), yard.name("three")}
     yard.engine.remove(yard.name("three"))
