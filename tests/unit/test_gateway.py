@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -52,8 +53,9 @@ class Running:
                 client, _ = self.server.accept()
             except OSError:
                 return
-            client.sendall(b"hello " + client.recv(100))
-            client.close()
+            # Who asked may have gone before the answer.
+            with client, contextlib.suppress(OSError):
+                client.sendall(b"hello " + client.recv(100))
 
     def ask(self, request: bytes, place: Path | None = None) -> bytes:
         """What is answered to these bytes, up to the end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -22,7 +23,7 @@ def place(socket_folder: Path) -> Iterator[str]:
     listener.listen(128)
 
     def echo(client: socket.socket) -> None:
-        with client:
+        with client, contextlib.suppress(OSError):
             while data := client.recv(100):
                 client.sendall(data)
 
