@@ -25,6 +25,16 @@ def test_a_killed_client_says_nothing_of_what_it_was_asked(tmp_path: Path) -> No
         engine(tmp_path, "kill -9 $$").inspect("box")
 
 
+@pytest.mark.parametrize("fails", ["kill -9 $$", "exit 1"], ids=["killed", "without-a-word"])
+@pytest.mark.parametrize("names", [("work",), ("work", "link")], ids=["one", "several"])
+def test_volumes_are_not_taken_for_removed_by_a_client_that_failed(
+    tmp_path: Path, fails: str, names: tuple[str, ...]
+) -> None:
+    """It does not say of any of them that it was not there."""
+    with pytest.raises(EngineError):
+        engine(tmp_path, fails).remove_volume(*names)
+
+
 def test_an_engine_that_does_not_answer_in_time_is_away(tmp_path: Path) -> None:
     """A daemon that stands still, or a machine with far too much to do."""
     hanging = engine(tmp_path, "exec sleep 60")

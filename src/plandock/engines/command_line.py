@@ -150,17 +150,15 @@ class CommandLineEngine(Caller):
 
     def remove_volume(self, *names: str) -> None:
         """Remove volumes in one call; one that is not there is fine."""
-        words = ["volume", "rm", *(arguments.plain_name("volume", name) for name in names)]
-        if len(names) < 2:
-            if names:
-                self._idempotent(words, NOT_THERE)
-            return
-        finished = self._finish(self._vector(words), timeout_s=120.0)
-        complaints = finished.stderr.decode("utf-8", "replace").splitlines()
-        if not finished.ok and not all(map(NOT_THERE.search, complaints)):
-            # One that is not there must not hide what became of the others.
-            for name in names:
-                self.remove_volume(name)
+        plain = [arguments.plain_name("volume", name) for name in names]
+        if len(plain) > 1:
+            finished = self._finish(self._vector(["volume", "rm", *plain]), timeout_s=120.0)
+            complaints = finished.stderr.decode("utf-8", "replace").splitlines()
+            if finished.ok or (complaints and all(map(NOT_THERE.search, complaints))):
+                return
+        # One by one: one that is not there must not hide what became of the others.
+        for name in plain:
+            self._idempotent(["volume", "rm", name], NOT_THERE)
 
     def volume_names(self, label: str) -> tuple[str, ...]:
         """The names of the volumes with a label."""
