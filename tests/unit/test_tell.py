@@ -32,9 +32,11 @@ def test_a_message_waits_for_a_steward_that_comes_later(room: Path, fifo_is_ther
     teller.start()
     end = time.monotonic() + LONG_S
     while not (names := [p for p in room.iterdir() if p.name != "control"]):
+        assert teller.is_alive(), said
         assert time.monotonic() < end
         time.sleep(0.01)
-    assert teller.is_alive()
+    teller.join(0.2)  # as long as a steward may take to come
+    assert teller.is_alive(), said
     if not fifo_is_there:
         os.mkfifo(room / "control")
     with open(room / "control", "rb") as control:

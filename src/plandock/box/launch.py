@@ -365,7 +365,7 @@ def remove_containers(engine: Engine, run: Run) -> None:
 
 
 def remove_helpers(engine: Engine, run: Run) -> None:
-    """Remove what a killed supervisor's harvest left at work; the box itself stays."""
+    """Remove what a killed supervisor's harvest left at work; box and gateway stay."""
     names = names_of(run)
     for name in engine.container_names(f"plandock.run={run.id}"):
         if name not in (names.box, names.gateway):

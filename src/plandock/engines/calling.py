@@ -83,7 +83,9 @@ class Caller:
         words = ["version", "--format", "{{json .}}"]
         answer = reading.parse_object(self._call(words, timeout_s=60.0).text)
         server = answer.get("Server") or answer.get("Client") or {}
-        version = str(server.get("Version", "")) if isinstance(server, dict) else ""
+        if not isinstance(server, dict):
+            server = {}
+        version = str(server.get("Version", ""))
         if self._name == "docker" and "APIVersion" in server:
             raise OtherEngine("docker here is another name for podman", hint="set engine to podman")
         if not version or (self._name == "docker" and not answer.get("Server")):

@@ -28,8 +28,8 @@ def tell(room: str, message: bytes, patience_s: float) -> str:
     while True:
         try:
             fifo = os.open(f"{room}/control", os.O_WRONLY | os.O_NONBLOCK)
-            os.write(fifo, name.encode() + b"\n")
-            os.close(fifo)
+            with os.fdopen(fifo, "wb", buffering=0) as control:
+                control.write(name.encode() + b"\n")
             return ""
         except OSError as error:
             # ENXIO: the FIFO is there, and nobody reads it yet.
