@@ -58,6 +58,7 @@ class Daemon:
     """One private daemon on a disk of its own, a file; see the fixture ``daemon``."""
 
     def __init__(self) -> None:
+        # Where there is no root, the test is skipped before there is anything to leave behind.
         first_words = as_root()
         self.mark = secrets.token_hex(4)
         # Short: the path of a socket has little over a hundred bytes.

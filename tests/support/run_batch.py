@@ -129,7 +129,7 @@ class CaseResult:
     def until_held(self) -> None:
         """Wait until the box is up, by the store, then in it until the agent has come to its
         :func:`hold`."""
-        run = self.until("running")
+        self.until("running")
         end = time.monotonic() + PATIENCE_S
         look = f"n=0; until [ -e {_HELD} ] || [ $n = 100 ]; do sleep 0.2; n=$((n+1)); done"
         while self._in_box("sh", "-c", f"{look}; [ -e {_HELD} ]"):

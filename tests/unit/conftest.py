@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -36,6 +37,16 @@ def socket_folder() -> Iterator[Path]:
     """A folder with a short path: a socket's may have 107 bytes, and `tmp_path` takes more."""
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)
+
+
+@pytest.fixture
+def keychain_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the stand-in for macOS's `security` has in it, for the test to write."""
+    file = tmp_path / "keychain.json"
+    monkeypatch.setenv("FAKE_KEYCHAIN", str(file))
+    # `env python3` is this one then, and not a script that looks for one.
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    return file
 
 
 @pytest.fixture(scope="session")

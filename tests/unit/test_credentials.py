@@ -62,17 +62,13 @@ def put(folders):
 
 
 @pytest.fixture
-def mac(tmp_path, monkeypatch):
+def mac(keychain_file):
     """Environment of a Mac whose keychain holds what `mac.fill` puts there."""
-    file = tmp_path / "keychain.json"
-    monkeypatch.setenv("FAKE_KEYCHAIN", str(file))
-    # `env python3` is this one then, and not a script that looks for one.
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
 
     class Mac(dict):
         def fill(self, text, **rest):
             item = {"service": "Claude Code-credentials", "account": "tester", "secret": text}
-            file.write_text(json.dumps({"items": [item], **rest}))
+            keychain_file.write_text(json.dumps({"items": [item], **rest}))
 
     return Mac(PLANDOCK_SECURITY=FAKE, USER="tester")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -22,18 +21,14 @@ NEW, OLD = keychain.LABELS
 
 
 @pytest.fixture
-def store(tmp_path, monkeypatch):
+def store(tmp_path, monkeypatch, keychain_file):
     """Fill the stand-in's keychain: `store(*(service, account, secret), locked=…)`."""
-    file = tmp_path / "keychain.json"
-    monkeypatch.setenv("FAKE_KEYCHAIN", str(file))
-    # `env python3` is this one then, and not a script that looks for one.
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     monkeypatch.setenv("FAKE_KEYCHAIN_LOG", str(tmp_path / "calls"))
 
     def fill(*items, **rest):
         known = [dict(zip(("service", "account", "secret", "refuse"), x, strict=False))
                  for x in items]  # fmt: skip
-        file.write_text(json.dumps({"items": known, **rest}))
+        keychain_file.write_text(json.dumps({"items": known, **rest}))
 
     fill.calls = lambda: [  # type: ignore[attr-defined]
         json.loads(x) for x in (tmp_path / "calls").read_text().splitlines()
