@@ -156,15 +156,24 @@ def test_a_full_disk_of_the_engine_is_waited_for_at_the_harvest(
     assert_nothing_lost(laptop, run, refs)
 
 
+def fill_up(place: str, shown: str) -> str:
+    """A command that fills the file system of a folder, and writes down what `df` says of it then.
+
+    The CLI writes there meanwhile: what is free may not be so a moment later, and then `fallocate`
+    takes nothing at all.  `cat` ends where there is no room, whoever has taken it.
+    """
+    most = "fallocate -l $(df -k --output=avail . | tail -n1)K fill"
+    return f"(cd {place}; {most}; cat /dev/zero >>fill); df -k {place} >{shown}"
+
+
 def test_scratch_that_is_full_costs_the_agent_its_scratch_alone(
     make_laptop: Callable[..., Laptop], cli: Path, standin: StandIn
 ) -> None:
     """/tmp is full to the last byte, then the home folder: the agent works on, in one box."""
     laptop = make_laptop(cli)
     refs = laptop.refs()
-    command = "fallocate -l $(df -k --output=avail %s | tail -n1)K %s/fill; df -k %s >%s.txt"
-    fill_tmp = slow(command % ("/tmp", "/tmp", "/tmp", "tmp"))
-    fill_home = slow("rm /tmp/fill; " + command % ("$HOME", "$HOME", "$HOME", "home"))
+    fill_tmp = slow(fill_up("/tmp", "tmp.txt"))
+    fill_home = slow(f"rm /tmp/fill; {fill_up('$HOME', 'home.txt')}")
     standin.script = work(fill_tmp, write_file("zero.txt", "0"), fill_home)
     run = crashing.hand_off(laptop)
     crashing.until_over(laptop, run)
