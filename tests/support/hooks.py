@@ -15,9 +15,11 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +134,22 @@ class HookWorld:
         """A plan is accepted, auto mode, as the newer CLI says it."""
         name = "PostToolUse-ExitPlanMode-auto"
         return self.call(self.payload(VERSIONS[-1], "auto", name, **changes))
+
+    def speak(self, payload: dict[str, Any], **changes: Any) -> dict[str, Any]:
+        """A person types the prompt of a payload's turn now: its record, as the CLI writes it.
+
+        ``changes`` are to the record.  Returns the payload, in a turn of its own.
+        """
+        payload = payload | {"prompt_id": str(uuid.uuid4())}
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        record = {"type": "user", "promptId": payload["prompt_id"], "timestamp": now}
+        record |= {"promptSource": "typed", "origin": {"kind": "human"}}
+        record |= {"message": {"role": "user", "content": payload.get("prompt", "go on")}}
+        path = Path(payload["transcript_path"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            file.write(json.dumps(record | changes) + "\n")
+        return payload
 
     @property
     def state(self) -> Path:

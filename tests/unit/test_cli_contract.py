@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from plandock import paths
-from plandock.runs import alive
+from plandock.runs import alive, marks
 from plandock.runs.model import Billing, Run, RunId, State, Usage
 from plandock.runs.store import Store
 from tests.support.commands import CommandServer
@@ -444,3 +444,15 @@ def test_recover_json_has_four_keys_and_exit_code_0(plandock, add):
     found = [row for row in json.loads(done.stdout) if row["run"] == "r222"]
     assert [set(row) for row in found] == [{"run", "state", "found", "action"}]
     assert found[0]["state"] == "running"
+
+
+def test_unlatch_frees_the_conversations_of_one_run_alone(plandock, add):
+    """Its own and a copy of it; another run's latch stands, and twice is well."""
+    add("r222")
+    for session, run in (("s1", "r222"), ("copy-of-s1", "r222"), ("s2", "r333")):
+        marks.put(paths.latch_dir(), session, {"kind": "handed-off", "run": run})
+    done = plandock("unlatch", "r222", "--json")
+    assert json.loads(done.stdout) == {"run": "r222", "unlatched": ["copy-of-s1", "s1"]}
+    assert [x.name for x in paths.latch_dir().iterdir()] == ["s2"]
+    assert "is not latched" in plandock("unlatch", "r222").stdout
+    assert plandock("unlatch", "r999").returncode == 1

@@ -1,6 +1,7 @@
 """Acceptance with cleared context: no PostToolUse comes, the new session's first call tells."""
 
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from tests.support import hooks
 
 PROPOSED = "PreToolUse-ExitPlanMode-plan"
 OLD, NEW = hooks.VERSIONS
+CONVERSATIONS = Path(__file__).parent / "data" / "conversations"
 versions = pytest.mark.parametrize("version", hooks.VERSIONS)
 
 
@@ -36,7 +38,52 @@ def test_the_first_call_after_a_clearing_is_the_acceptance(world, version):
     assert len(world.runs()) == 1
     prompt = world.payload(version, "clear", "UserPromptSubmit", session_id=run.session_id)
     assert run.id in world.call(prompt).context
-    assert world.call(call).silent
+    assert world.call(call).code == 2
+    assert world.call(world.speak(call)).silent
+
+
+def start_from(call, case, version):
+    """Lay a real cleared conversation where a payload says that its own lies."""
+    path = Path(call["transcript_path"])
+    path.parent.mkdir(parents=True)
+    shutil.copy(CONVERSATIONS / version / f"cleared-{case}.jsonl", path)
+
+
+@versions
+def test_a_cleared_conversation_stays_latched_until_its_plan_is_handed_off(world, version):
+    """The first answer was words, and the user wrote "go on": the next call hands off, here runs
+    nothing, and what the user wrote goes along."""
+    clear(world, version)
+    call = world.payload(version, "clear", "PreToolUse-Write-auto")
+    start_from(call, "words-first", version)
+    prompt = world.payload(version, "clear", "UserPromptSubmit", session_id=call["session_id"])
+    prompt["transcript_path"] = call["transcript_path"]
+    assert "first tool call hands it off" in world.call(prompt | {"prompt": "go on"}).context
+    assert world.call(world.speak(call)).code == 2
+    (run,) = world.runs()
+    assert (run.trigger, run.user_messages) == ("cleared", ["go on", "go on"])
+
+
+@versions
+def test_feedback_with_the_approval_goes_along(world, version):
+    """Typed into the dialog, before the context was cleared."""
+    clear(world, version)
+    call = world.payload(version, "clear", "PreToolUse-Write-auto")
+    start_from(call, "feedback", version)
+    assert world.call(call).code == 2
+    assert world.runs()[0].user_messages == ["User feedback on this plan: please mind the tests"]
+
+
+@versions
+def test_an_edited_plan_is_the_one_that_is_carried_out(world, version):
+    """Its file tells where the conversation's own is not there yet."""
+    clear(world, version)
+    (latch,) = (world.state / "latch").iterdir()
+    plan_file = Path(json.loads(latch.read_text())["plan_file"])
+    plan_file.parent.mkdir(parents=True, exist_ok=True)
+    plan_file.write_text("# Edited in the editor\n")
+    assert world.call(world.payload(version, "clear", "PreToolUse-Write-auto")).code == 2
+    assert world.runs()[0].plan_title == "Edited in the editor"
 
 
 @versions

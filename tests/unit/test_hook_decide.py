@@ -7,6 +7,7 @@ import pytest
 from plandock.hook import payload
 from plandock.hook.decide import Act, Recorded, decide
 from plandock.hook.payload import Event
+from plandock.hook.transcript import Began
 from tests.support import hooks
 
 ALL = frozenset({"acceptEdits", "auto", "bypassPermissions"})
@@ -85,6 +86,18 @@ CLEARING = [
     ("first call, planning", event("PreToolUse", "Read", "plan"), {"latch": CLEARED}, Act.UNLATCH),
     ("/clear, then a prompt", event("UserPromptSubmit"), {"latch": CLEARED}, Act.LIFT),
     (
+        "a prompt before the first call",
+        event("UserPromptSubmit"),
+        {"latch": CLEARED, "starts_from_plan": True},
+        Act.ANSWER_PROMPT,
+    ),
+    (
+        "first call, after a prompt",
+        event("PreToolUse", "Write", "auto"),
+        {"latch": CLEARED, "starts_from_plan": True, "began": Began.PERSON},
+        Act.HAND_OFF,
+    ),
+    (
         "killed on the way",
         event("PreToolUse", "Write", "auto"),
         {"latch": CLEARED | {"kind": "handing-off"}},
@@ -110,8 +123,23 @@ GUARD = [
         {"latch": HANDED_OFF},
         Act.HAND_OFF,
     ),
-    ("a prompt", event("UserPromptSubmit"), {"latch": HANDED_OFF}, Act.LIFT),
-    ("a prompt, mark unreadable", event("UserPromptSubmit"), {"latch": {}}, Act.LIFT),
+    ("a prompt", event("UserPromptSubmit"), {"latch": HANDED_OFF}, Act.ANSWER_PROMPT),
+    ("a prompt, mark unreadable", event("UserPromptSubmit"), {"latch": {}}, Act.ANSWER_PROMPT),
+    *(
+        (
+            f"call in a turn of {began.name}",
+            event("PreToolUse", "Bash", "auto"),
+            {"latch": HANDED_OFF, "began": began},
+            Act.UNLATCH if began is Began.PERSON else Act.REFUSE,
+        )
+        for began in Began
+    ),
+    (
+        "planning again, a person's turn",
+        event("PreToolUse", "ExitPlanMode", "plan"),
+        {"latch": HANDED_OFF, "began": Began.PERSON},
+        Act.REMEMBER_PROPOSAL,
+    ),
     ("a prompt, note alone", event("UserPromptSubmit"), {"note": HANDED_OFF}, Act.LIFT),
 ]
 

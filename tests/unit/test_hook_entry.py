@@ -3,10 +3,12 @@
 Hand-offs run from a copy of the package whose supervisor only notes that it was started.
 """
 
+import json
 import os
 import sys
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -228,8 +230,8 @@ def test_the_latch_lies_on_the_disk_before_anything_else_is_done(world, monkeypa
     assert order[:4] == ["sync", "name", "sync", "hand off"]
 
 
-def test_the_next_prompt_lifts_the_latch_and_tells_the_model_once(world):
-    """The user speaks again: tools run, and the model learns of the run exactly once."""
+def test_the_next_prompt_tells_the_model_once_and_tools_run_in_its_turn(world):
+    """The user speaks again: the model learns of the run exactly once, and its calls run."""
     world.accept()
     (run,) = world.runs()
     prompt = world.payload(NEW, "auto", "UserPromptSubmit", session_id=run.session_id)
@@ -239,7 +241,164 @@ def test_the_next_prompt_lifts_the_latch_and_tells_the_model_once(world):
     assert "state: queued" in context
     assert world.call(prompt).silent
     call = world.payload(NEW, "auto", "PreToolUse-Write-auto", session_id=run.session_id)
+    assert world.call(call).code == 2  # a prompt alone is nobody's word
+    assert world.call(world.speak(call)).silent
     assert world.call(call).silent
+    assert world.marks() == set()
+
+
+NOBODY = [
+    {"promptSource": "system", "origin": {"kind": "task-notification"}},
+    {"promptSource": "system", "isMeta": True},
+    {"origin": {"kind": "auto-continuation"}},
+    {"timestamp": "2020-01-01T00:00:00.000Z"},
+]
+
+
+@versions
+@pytest.mark.parametrize("record", NOBODY, ids=["task", "schedule", "limit", "before"])
+def test_a_turn_that_no_person_began_runs_no_tool(world, version, record):
+    """A task's end, a schedule, going on after a limit, words from before: the latch stands."""
+    world.call(world.payload(version, "auto", ACCEPTED))
+    (run,) = world.runs()
+    session = {"session_id": run.session_id}
+    call = world.payload(version, "auto", "PreToolUse-Write-auto", **session)
+    turn = world.speak(call, **record)
+    prompt = world.payload(version, "auto", "UserPromptSubmit", **session)
+    world.call(prompt | {"prompt_id": turn["prompt_id"]})
+    answer = world.call(turn)
+    assert answer.code == 2
+    assert run.id in answer.err
+    assert world.call(world.speak(call)).silent  # the control: a person, now
+
+
+def test_a_task_that_ends_is_no_word_of_the_user(world):
+    """The model is told that nobody has written; the word on the run is kept for a person."""
+    world.accept()
+    (run,) = world.runs()
+    prompt = world.payload(NEW, "auto", "UserPromptSubmit", session_id=run.session_id)
+    ended = {"prompt": "<task-notification>\n<task-id>b1</task-id>\n</task-notification>"}
+    for _ in range(2):
+        context = world.call(prompt | ended).context
+        assert "The user has not written since" in context
+        assert run.id in context
+    assert "state: queued" in world.call(prompt).context
+
+
+def queue_up(path, text):
+    """The CLI's record that this prompt waits."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    record = {"type": "queue-operation", "operation": "enqueue", "content": text, "timestamp": now}
+    with path.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+@versions
+def test_what_the_user_had_queued_goes_along_to_the_run(world, version):
+    """Queued before the acceptance, and while it was being answered: both reach the run, once."""
+    accepted = world.payload(version, "auto", ACCEPTED)
+    path = Path(accepted["transcript_path"])
+    queue_up(path, "also add a changelog")
+    queue_up(path, "<task-notification>not yours</task-notification>")
+    stop = world.call(accepted).stop
+    assert "Your queued message goes along with it." in stop
+    (run,) = world.runs()
+    assert run.user_messages == ["also add a changelog"]
+    latch = world.state / "latch" / run.session_id
+    queue_up(path, "and mind the tests")
+    latch.write_text(json.dumps(json.loads(latch.read_text()) | {"at": time.time() + 1}))
+    prompt = world.payload(version, "auto", "UserPromptSubmit", session_id=run.session_id)
+    for text in ("also add a changelog", "and mind the tests"):
+        assert "It goes along to the run." in world.call(prompt | {"prompt": text}).context
+    assert world.runs()[0].user_messages == ["also add a changelog", "and mind the tests"]
+
+
+def test_what_was_queued_and_comes_too_late_is_named_with_the_way_to_say_it(world):
+    """The agent has begun: the model is told that the run did not get it."""
+    accepted = world.payload(NEW, "auto", ACCEPTED)
+    world.call(accepted)
+    (run,) = world.runs()
+    with Store(world.state / "plandock.db") as store:
+        store.change(run.id, attempt=1)
+    queue_up(Path(accepted["transcript_path"]), "and mind the tests")
+    latch = world.state / "latch" / run.session_id
+    latch.write_text(json.dumps(json.loads(latch.read_text()) | {"at": time.time() + 1}))
+    prompt = world.payload(NEW, "auto", "UserPromptSubmit", session_id=run.session_id)
+    context = world.call(prompt | {"prompt": "and mind the tests"}).context
+    assert f"plandock resume {run.id} --say TEXT" in context
+    assert world.runs()[0].user_messages == []
+
+
+def copy_of(world, accepted, *, calls=()):
+    """A conversation with an id of its own: prompt, tool call, and its file with these calls."""
+    path = Path(accepted["transcript_path"]).with_name("copy.jsonl")
+    own = {"session_id": "the-copy", "transcript_path": str(path)}
+    prompt = world.payload(NEW, "auto", "UserPromptSubmit", **own)
+    call = world.payload(NEW, "auto", "PreToolUse-Write-auto", **own)
+    content = [{"type": "tool_use", "id": x, "name": "ExitPlanMode"} for x in calls]
+    record = {"type": "assistant", "message": {"role": "assistant", "content": content}}
+    return prompt, call, path, json.dumps(record) + "\n"
+
+
+@pytest.mark.parametrize("written_first", [True, False])
+def test_a_copy_of_a_latched_conversation_is_latched_too(world, written_first):
+    """`/fork`, `/bg`, `--fork-session`: another id, the same plan; a person's word frees it.
+
+    Its file is there before its first prompt, or comes after it.
+    """
+    accepted = world.payload(NEW, "auto", ACCEPTED)
+    world.call(accepted)
+    (run,) = world.runs()
+    prompt, call, path, text = copy_of(world, accepted, calls=[accepted["tool_use_id"]])
+    path.parent.mkdir(parents=True)
+    if written_first:
+        path.write_text(text)
+    world.call(prompt)
+    path.write_text(text)
+    nobodys = world.speak(call, promptSource="system", isMeta=True)
+    answer = world.call(nobodys)
+    assert answer.code == 2
+    assert run.id in answer.err
+    assert world.call(world.speak(call)).silent
+    assert world.marks() == {f"{x}/{run.session_id}" for x in ("latch", "note")}
+
+
+@pytest.mark.parametrize("who", [{}, {"promptSource": "sdk"}], ids=["person", "program"])
+@pytest.mark.parametrize("has_file", [True, False])
+def test_another_conversation_is_left_alone_while_one_is_latched(world, who, has_file):
+    """New ones, old ones, a person's and a program's: no call is refused, no mark stays."""
+    accepted = world.payload(NEW, "auto", ACCEPTED)
+    world.call(accepted)
+    (run,) = world.runs()
+    prompt, call, path, text = copy_of(world, accepted, calls=["toolu_of_another_plan"])
+    if has_file:
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    assert world.call(prompt).silent
+    turn = world.speak(call, **who)
+    assert world.call(turn).silent
+    assert world.call(turn).silent
+    assert world.marks() == {f"{x}/{run.session_id}" for x in ("latch", "note")}
+
+
+def test_a_new_conversation_that_is_never_written_down_is_left_alone(world):
+    """Where the CLI keeps no conversation on the disk there is no copy either."""
+    accepted = world.payload(NEW, "auto", ACCEPTED)
+    world.call(accepted)
+    prompt, call, *_ = copy_of(world, accepted)
+    assert world.call(prompt).silent
+    assert world.call(call).silent
+    assert "latch/the-copy" not in world.marks()
+
+
+def test_a_plan_that_is_proposed_in_a_persons_turn_is_remembered(world):
+    """The latch goes and the proposal is noted by one and the same call."""
+    world.accept()
+    (run,) = world.runs()
+    proposed = world.payload(NEW, "auto", PROPOSED, session_id=run.session_id)
+    assert world.call(world.speak(proposed)).silent
+    assert world.marks() == {f"note/{run.session_id}", f"proposed/{run.session_id}"}
 
 
 @pytest.mark.parametrize("recorded", [True, False])
@@ -283,5 +442,5 @@ def test_a_prompt_goes_through_with_a_broken_store(world):
     (world.state / "plandock.db.lock").mkdir()  # a folder in the store's place would be mended
     prompt = world.payload(NEW, "auto", "UserPromptSubmit", session_id=run.session_id)
     assert "state: unknown" in world.call(prompt).context
-    assert world.marks() == set()
+    assert world.marks() == {f"latch/{run.session_id}"}
     (world.state / "plandock.db.lock").rmdir()

@@ -122,7 +122,8 @@ def test_an_impossible_hand_off_stops_the_turn_all_the_same(world, breaks, why):
     assert list((world.state / "runs").glob("*")) == []
     prompt = world.payload(NEW, "auto", "UserPromptSubmit", session_id=session)
     assert "NOT handed off" in world.call(prompt).context
-    assert world.call(call).silent
+    assert world.call(call).code == 2
+    assert world.call(world.speak(call)).silent
 
 
 def test_an_acceptance_stops_even_where_nothing_can_be_written(world):

@@ -13,7 +13,7 @@ import click
 
 from plandock import __version__, paths
 from plandock.claude.redact import redact
-from plandock.cli import ending, inspecting, recovering, running, setting_up, taking
+from plandock.cli import ending, inspecting, recovering, running, setting_up, taking, unlatch
 from plandock.errors import PlandockError
 from plandock.printable import one_line, printable
 
@@ -41,7 +41,7 @@ def hook() -> None:
     """What Claude Code calls: a hook's JSON on standard input, the answer on standard output."""
 
 
-for _module in (setting_up, running, ending, inspecting, taking, recovering):
+for _module in (setting_up, running, ending, inspecting, taking, recovering, unlatch):
     for _command in _module.COMMANDS:
         cli.add_command(_command)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from plandock.hook.payload import Event
+from plandock.hook.transcript import Began
 
 
 class Act(enum.Enum):
@@ -24,7 +25,8 @@ class Act(enum.Enum):
     REFUSE = "refuse this call"
     MARK_CLEARED = "the session with the proposal was cleared"
     WATCH_CLEARED = "watch the session that follows it"
-    LIFT = "the user speaks again"
+    ANSWER_PROMPT = "tell the model of the hand-off, and let the latch stand"
+    LIFT = "tell the model what is to be told, and forget the proposal"
     UNLATCH = "nothing to watch for"
 
 
@@ -36,14 +38,17 @@ class Recorded:
     proposal: Mapping[str, Any] | None = None
     note: Mapping[str, Any] | None = None
     cleared: Mapping[str, Any] | None = None
+    began: Began = Began.UNKNOWN  # who began the present turn; looked at where a latch stands
+    starts_from_plan: bool = False  # the conversation was cleared by an acceptance
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do, and for a hand-off what set it off."""
+    """What to do, for a hand-off what set it off, and whether the latch goes first."""
 
     act: Act
     trigger: str = ""
+    unlatches: bool = False
 
 
 NOTHING = Decision(Act.NOTHING)
@@ -65,13 +70,24 @@ def decide(
             return Decision(Act.HAND_OFF, "accepted")
         return Decision(Act.FORGET_PROPOSAL)
     if event.name == "UserPromptSubmit":
-        if recorded.latch is not None or recorded.note or recorded.proposal is not None:
-            return Decision(Act.LIFT)
-        return NOTHING
+        return _at_prompt(recorded)
     if event.name == "SessionEnd" and event.reason == "clear" and recorded.proposal:
         return Decision(Act.MARK_CLEARED)
     if event.name == "SessionStart" and event.source == "clear" and recorded.cleared:
         return Decision(Act.WATCH_CLEARED)
+    return NOTHING
+
+
+def _at_prompt(recorded: Recorded) -> Decision:
+    """A prompt was submitted, by whomever: that alone lifts no latch."""
+    latch = recorded.latch
+    if latch is not None and latch.get("kind") == "cleared" and not recorded.starts_from_plan:
+        # The user's own /clear: the plan before it was never accepted.
+        return Decision(Act.LIFT, unlatches=True)
+    if latch is not None:
+        return Decision(Act.ANSWER_PROMPT)
+    if recorded.note or recorded.proposal is not None:
+        return Decision(Act.LIFT)
     return NOTHING
 
 
@@ -81,14 +97,17 @@ def _before_tool(event: Event, recorded: Recorded, on_accept: frozenset[str]) ->
         # Its hand-off is under way in another process or was killed there: once more is safe,
         # since a plan is recorded once.
         return Decision(Act.HAND_OFF, "cleared")
+    proposed = event.tool == "ExitPlanMode" and event.mode == "plan"
     if latch is not None and latch.get("kind") != "cleared":
-        return Decision(Act.REFUSE)
+        if recorded.began is not Began.PERSON:
+            return Decision(Act.REFUSE)
+        return Decision(Act.REMEMBER_PROPOSAL if proposed else Act.UNLATCH, unlatches=True)
     if latch is not None:
         # The cleared-context path has no PostToolUse: the new session's first call is the
         # acceptance.  In another mode the person chose to approve by hand.
         if event.mode in on_accept:
             return Decision(Act.HAND_OFF, "cleared")
-        return Decision(Act.UNLATCH)
-    if event.tool == "ExitPlanMode" and event.mode == "plan":
+        return Decision(Act.UNLATCH, unlatches=True)
+    if proposed:
         return Decision(Act.REMEMBER_PROPOSAL)
     return NOTHING

@@ -12,14 +12,15 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 if not __package__:  # run as a script without site: plandock lies two folders up
     sys.path[:] = [p for p in sys.path if not p.endswith("/plandock/hook")]
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from plandock import paths
-from plandock.hook import payload
+from plandock.hook import answers, payload, transcript
 from plandock.hook.decide import Act, Decision, Recorded, decide
 from plandock.hook.payload import Event
 from plandock.runs import marks
@@ -29,6 +30,7 @@ _WAYS = ("acceptEdits", "auto", "bypassPermissions")
 _UNDECIDED = ("cleared", "handing-off")
 # A SessionStart belongs to a clearing at most this long before it (seconds).
 _CLEARING_S = 120.0
+_PERSON = transcript.Began.PERSON
 # Only a box's image has it.  Not a variable: a repository's settings could set that on the host.
 _BOX_FILE = "/opt/plandock/steward.py"
 
@@ -73,10 +75,12 @@ def _act(event: Event, frozen: Mapping[str, str] | None = None) -> int:
     modes = _on_accept(event) if asked else frozenset(_WAYS)
     decision = decide(event, recorded, on_accept=modes)
     session = event.session_id
+    if decision.unlatches:
+        marks.take_away(paths.latch_dir(), session)
     if decision.act is Act.HAND_OFF:
         return _hand_off(event, decision, recorded)
     if decision.act is Act.REFUSE:
-        sys.stderr.write(_refusal(recorded.latch or {}) + "\n")
+        sys.stderr.write(answers.refusal(recorded.latch or {}) + "\n")
         return 2
     if decision.act is Act.REMEMBER_PROPOSAL:
         data = {"session": session, "cwd": event.cwd, "plan": event.plan, "at": str(time.time())}
@@ -91,8 +95,8 @@ def _act(event: Event, frozen: Mapping[str, str] | None = None) -> int:
         cleared = dict(recorded.cleared or {})
         marks.put(paths.latch_dir(), session, {**cleared, "kind": "cleared"})
         marks.take_away(paths.proposal_dir(), str(cleared.get("session", "")) or session)
-    elif decision.act is Act.UNLATCH:
-        marks.take_away(paths.latch_dir(), session)
+    elif decision.act is Act.ANSWER_PROMPT:
+        _answer_prompt(event, recorded)
     elif decision.act is Act.LIFT:
         _lift(event, recorded)
     return 0
@@ -114,11 +118,24 @@ def _recorded(event: Event) -> Recorded:
     cleared = None
     if event.name == "SessionStart" and event.source == "clear":
         cleared = _clearing_before(event)
+    latch = marks.get(paths.latch_dir(), session)
+    if event.name in ("UserPromptSubmit", "PreToolUse"):
+        latch = _latch_of_a_copy(event, latch)
+    began, starts_from_plan = transcript.Began.UNKNOWN, False
+    if latch is not None and latch.get("kind") == "cleared":
+        starts_from_plan = transcript.accepted_plan(event.transcript) is not None
+    elif latch is not None and event.name == "PreToolUse":
+        if event.prompt_id and event.prompt_id == latch.get("prompt_id"):
+            began = transcript.Began.BEFORE  # the very turn in which the plan was accepted
+        else:
+            began = transcript.began(event.transcript, event.prompt_id, since=_latched_at(latch))
     return Recorded(
-        latch=marks.get(paths.latch_dir(), session),
+        latch=latch,
         proposal=marks.get(paths.proposal_dir(), session),
         note=marks.get(paths.note_dir(), session),
         cleared=cleared,
+        began=began,
+        starts_from_plan=starts_from_plan,
     )
 
 
@@ -134,6 +151,36 @@ def _clearing_before(event: Event) -> dict[str, object] | None:
         same_prompt = bool(event.prompt_id) and event.prompt_id == data.get("prompt_id")
         if same_prompt or (data.get("pid") == _cli_pid() and data.get("cwd") == event.cwd):
             return data
+    return None
+
+
+def _latch_of_a_copy(event: Event, latch: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The session's latch, where it has none or one in doubt: that of what it is a copy of.
+
+    `/fork`, `/bg` and `--fork-session` go on under a new session's id.  The copy holds the very
+    call of ExitPlanMode by which the plan was accepted, but its file comes only after its first
+    prompt (measured, 2.1.197 and 2.1.332).  So the first prompt of any new conversation while
+    another one is latched leaves a latch in doubt, which the first tool call settles.
+    """
+    in_doubt = latch is not None and latch.get("kind") == "copy"
+    if not in_doubt and (latch is not None or event.name != "UserPromptSubmit"):
+        return latch
+    session, folder = event.session_id, paths.latch_dir()
+    if in_doubt and event.name == "PreToolUse":
+        # Waits for the turn's record, and so for the copy.
+        since = _latched_at(latch or {})
+        if transcript.began(event.transcript, event.prompt_id, since=since) is _PERSON:
+            marks.take_away(folder, session)
+            return None
+    standing = [d for d in marks.each(folder) if d.get("tool_use_id")]
+    calls = {str(data["tool_use_id"]): data for data in standing}
+    if found := transcript.first_named(event.transcript, list(calls)):
+        marks.put(folder, session, calls[found])
+        return calls[found]
+    if event.name == "UserPromptSubmit" and standing and not os.path.exists(event.transcript):
+        marks.put(folder, session, {"kind": "copy", "at": max(map(_latched_at, standing))})
+    elif in_doubt:
+        marks.take_away(folder, session)
     return None
 
 
@@ -177,9 +224,9 @@ def _hand_off(event: Event, decision: Decision, recorded: Recorded) -> int:
         from plandock.hook import handoff
 
         plan = event.plan or _read_plan(event.plan_file)
+        messages: Sequence[str] = transcript.waiting(event.transcript)
         if cleared:
-            plan = handoff.plan_in_transcript(event.transcript) or str(before.get("plan", ""))
-            plan = plan or _read_plan(str(before.get("plan_file", "")))
+            plan, messages = _cleared_plan(event, before)
         if not plan:
             raise PlandockError("the accepted plan's text was not found", hint="plan once more")
         run, _ = handoff.hand_off(
@@ -190,18 +237,16 @@ def _hand_off(event: Event, decision: Decision, recorded: Recorded) -> int:
             trigger=decision.trigger,
             mode=event.mode,
             transcript="" if cleared else event.transcript,
+            user_messages=messages,
         )
-        told = {"kind": "handed-off", "run": run.id, "branch": run.branch}
-        words = (
-            f"handed off as {run.id} → branch {run.branch}\n"
-            f"Carried out in a sealed container; nothing more runs on this machine.\n"
-            f"Follow it: plandock logs {run.id} -f    Wait for it: plandock wait {run.id}"
-        )
+        told: dict[str, Any] = {"kind": "handed-off", "run": run.id, "branch": run.branch}
+        words = answers.handed_off(run.id, run.branch, messages=len(run.user_messages))
     except Exception as error:
         _log(error)
         told = _what_is_wrong(error, session)
-        words = f"plandock could not hand the plan off: {told['why']}\nNext: {told['hint']}"
-        words += "\nNothing was started, here or in a container."
+        words = answers.not_handed_off(told)
+    # What a person writes from here on is written after the hand-off.
+    told |= {"at": time.time(), "prompt_id": event.prompt_id, "tool_use_id": event.tool_use_id}
     try:
         marks.put(paths.latch_dir(), session, told)
         # What has not been told yet of an earlier run's end goes along.
@@ -213,14 +258,25 @@ def _hand_off(event: Event, decision: Decision, recorded: Recorded) -> int:
     except OSError as error:
         _log(error)  # the turn stops all the same, and the latch from before stands
     if cleared:
-        sys.stderr.write(_refusal(told) + "\n")
+        sys.stderr.write(answers.refusal(told) + "\n")
         return 2
     sys.stdout.write(json.dumps({"continue": False, "stopReason": words}))
     sys.stdout.flush()
     return 0
 
 
-def _what_is_wrong(error: Exception, session: str) -> dict[str, str]:
+def _cleared_plan(event: Event, before: Mapping[str, object]) -> tuple[str, Sequence[str]]:
+    """The plan of a cleared conversation as it was accepted, and what the user said beside it.
+
+    Where its own file does not tell, the plan's file does: it holds what was edited in the editor.
+    """
+    found = transcript.accepted_plan(event.transcript, patience_s=transcript.PATIENCE_S)
+    if found is not None:
+        return found.plan, found.messages
+    return _read_plan(str(before.get("plan_file", ""))) or str(before.get("plan", "")), ()
+
+
+def _what_is_wrong(error: Exception, session: str) -> dict[str, Any]:
     """The mark of a hand-off that could not be: why, and what to type next."""
     from plandock.errors import PlandockError
     from plandock.printable import one_line
@@ -236,22 +292,6 @@ def _what_is_wrong(error: Exception, session: str) -> dict[str, str]:
     hint = hint or "plandock doctor"
     hint += f"; then: plandock run --session {session}"
     return {"kind": "refused", "why": why, "hint": hint}
-
-
-def _refusal(data: Mapping[str, object]) -> str:
-    run, branch = data.get("run"), data.get("branch")
-    if run:
-        return (
-            f"This plan was handed off as {run} and is carried out in a sealed container (branch "
-            f"{branch}). No tool may run here. Say so to the user in one sentence and stop; they "
-            f"can follow it with: plandock logs {run} -f"
-        )
-    if data.get("kind") == "refused":
-        return (
-            f"plandock could not hand this plan off: {data.get('why')}. Next step for the user: "
-            f"{data.get('hint')}. No tool may run here. Tell the user this and stop."
-        )
-    return "This plan is being handed off to a sealed container. Say so and stop."
 
 
 def _read_plan(path: str) -> str:
@@ -272,13 +312,57 @@ def _read_plan(path: str) -> str:
 _CUT_OFF = {"kind": "refused", "why": "plandock was ended in the middle of the hand-off"}
 
 
-def _begun_at(latch: Mapping[str, object]) -> float:
+def _latched_at(latch: Mapping[str, object]) -> float:
+    """When the hand-off was made, Unix seconds; 0 in a mark of an older plandock."""
     at = latch.get("at")
     return at if isinstance(at, float) else 0.0
 
 
+def _answer_prompt(event: Event, recorded: Recorded) -> None:
+    """A prompt while a latch stands: whoever submitted it, the latch goes on standing.
+
+    Who it was is positively known only once the turn has its record (:mod:`.transcript`); until
+    then the queue tells what the model is to hear.
+    """
+    latch = recorded.latch or {}
+    if latch.get("kind") == "cleared":
+        _tell_model(answers.STARTS_FROM_PLAN)
+        return
+    entry = transcript.queued_as(event.transcript, event.prompt)
+    if entry is None and not event.prompt.startswith(transcript.NOTIFICATION):
+        _lift(event, recorded)  # typed, as it seems
+    elif entry is None or not entry.by_person or entry.at > _latched_at(latch):
+        _tell_model(answers.not_a_person(latch))
+    else:
+        _tell_model(answers.queued_before(latch, passed_on=_pass_on(latch, entry.text)))
+
+
+def _pass_on(latch: Mapping[str, object], text: str) -> bool:
+    """Hand a prompt that was queued before the hand-off to its run; whether it gets there."""
+    from plandock.runs.store import Store
+
+    if not latch.get("run"):
+        return False
+    try:
+        with Store() as store:
+            return store.add_user_message(str(latch["run"]), text)
+    except Exception as error:  # the prompt goes through, whatever the store is like
+        _log(error)
+        return False
+
+
+def _tell_model(text: str) -> None:
+    """Answer a UserPromptSubmit with words for the model."""
+    answer = {"hookEventName": "UserPromptSubmit", "additionalContext": text}
+    sys.stdout.write(json.dumps({"hookSpecificOutput": answer}))
+    sys.stdout.flush()
+
+
 def _lift(event: Event, recorded: Recorded) -> None:
-    """The user speaks again: tools are allowed, and the model is told once what goes on."""
+    """Tell the model, once, what became of the plan, and forget a proposal.
+
+    A latch stays: the turn's first tool call takes it away, where a person began the turn.
+    """
     from plandock.errors import PlandockError
 
     session = event.session_id
@@ -305,7 +389,7 @@ def _lift(event: Event, recorded: Recorded) -> None:
                 run = store.get(str(name)) if name else None
                 if run is None and cut_off:
                     run = store.latest_of_session(session)
-                    if run is None or run.created_at < utc_time(_begun_at(latch)):
+                    if run is None or run.created_at < utc_time(_latched_at(latch)):
                         run, note = None, note | _CUT_OFF
                         note["hint"] = f"plandock run --session {session}"
                 if run is not None:
@@ -315,29 +399,14 @@ def _lift(event: Event, recorded: Recorded) -> None:
                         outcome = in_words(run)
         except Exception as error:  # the user's prompt goes through, whatever the store is like
             _log(error)
-    if note.get("run"):
-        texts.append(
-            f"plandock: the plan that the user accepted in this conversation was handed off as "
-            f"run {note['run']} (state: {state or 'unknown'}). It is carried out in a sealed "
-            f"container and arrives on the local branch {note.get('branch')}. Do not carry it out "
-            f"here and do not start it again, unless the user asks for that in so many words. The "
-            f"user can follow it with `plandock logs {note['run']} -f`."
-        )
-    elif note.get("kind") == "refused":
-        texts.append(
-            f"plandock: the plan accepted in this conversation was NOT handed off "
-            f"({note.get('why')}), and nothing of it was carried out."
-        )
-        if note.get("hint"):
-            texts[-1] += f" Next step for the user: {note['hint']}"
-    for folder in (paths.latch_dir(), paths.proposal_dir()):
-        with contextlib.suppress(OSError):
-            marks.take_away(folder, session)
-    text = "\n".join([*texts, outcome]).strip()
-    if text:
-        answer = {"hookEventName": "UserPromptSubmit", "additionalContext": text}
-        sys.stdout.write(json.dumps({"hookSpecificOutput": answer}))
-        sys.stdout.flush()
+    texts.append(answers.standing(note, state))
+    with contextlib.suppress(OSError):
+        marks.take_away(paths.proposal_dir(), session)
+        if cut_off and "cleared_at" not in latch:
+            kind = "handed-off" if note.get("run") else "refused"
+            marks.put(paths.latch_dir(), session, {**note, "kind": kind, "at": latch.get("at")})
+    if text := "\n".join([*texts, outcome]).strip():
+        _tell_model(text)
 
 
 def _log(error: BaseException) -> None:

@@ -6,12 +6,11 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from plandock import git, paths, settings
 from plandock.errors import PlandockError
 from plandock.hook import preflight
-from plandock.hook.payload import LARGEST_PLAN, clean_plan
 from plandock.printable import one_line
 from plandock.runs import alive, terminal
 from plandock.runs.model import Run, RunId, State, new_run_id, utc_now
@@ -39,10 +38,12 @@ def hand_off(
     trigger: str,
     mode: str = "",
     transcript: str = "",
+    user_messages: Sequence[str] = (),
     flags: Mapping[str, object] | None = None,
 ) -> tuple[Run, bool]:
     """Record the run of an accepted plan, once per (session, tool use, plan), and start it.
 
+    ``user_messages`` is what the user wrote beside the plan; the agent is told it with the plan.
     Returns the run and whether this call made it.  Raises :class:`plandock.errors.PlandockError`
     when it cannot start; then nothing is left behind.
     """
@@ -86,6 +87,7 @@ def hand_off(
             login_volume=login_volume(environ),
             settings=chosen.to_dict(),
             notes=notes,
+            user_messages=list(user_messages),
             handoff_key=key,
             terminal=terminal.here(),
             supervisor_pid=pid,
@@ -147,24 +149,3 @@ def _write_plan(run_id: RunId, plan: str) -> None:
         file.write(plan.encode("utf-8", "replace"))
         file.flush()
         os.fsync(file.fileno())
-
-
-def plan_in_transcript(path: str) -> str:
-    """The plan that a cleared conversation starts from, out of its own transcript, or ""
-
-    (`planContent` of the first user record: shared facts, section 1, measured).
-    """
-    import json
-
-    try:
-        with open(path, "rb") as file:
-            for raw in file.read(8 * LARGEST_PLAN).splitlines()[:200]:
-                if b'"planContent"' not in raw:
-                    continue
-                record = json.loads(raw)
-                content = record.get("planContent") if isinstance(record, dict) else None
-                if isinstance(content, str):
-                    return clean_plan(content)
-    except (OSError, ValueError, RecursionError):
-        pass
-    return ""

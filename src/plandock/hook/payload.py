@@ -26,6 +26,7 @@ class Event:
     cwd: str = ""
     transcript: str = ""
     prompt_id: str = ""
+    prompt: str = ""  # UserPromptSubmit: what was submitted, whoever did it
     plan: str = ""
     plan_file: str = ""
     source: str = ""  # SessionStart: startup, clear, resume …
@@ -61,6 +62,7 @@ def parse(raw: bytes) -> Event | None:
         cwd=_path(data, "cwd"),
         transcript=_path(data, "transcript_path"),
         prompt_id=_text(data, "prompt_id", 256),
+        prompt=_text(data, "prompt", LARGEST_PLAN),
         # Some versions send an empty `tool_input`, so the answer comes first (facts, section 1).
         plan=_plan(answer) or _plan(question),
         plan_file=_path(answer, "filePath") or _path(question, "planFilePath"),

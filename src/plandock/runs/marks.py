@@ -100,6 +100,15 @@ def take_away(folder: Path, name: str) -> None:
         (folder / name).unlink()
 
 
+def each(folder: Path) -> list[dict[str, Any]]:
+    """Every mark that stands in a folder and can be read."""
+    try:
+        names = [x for x in os.listdir(folder) if not x.startswith(".")]
+    except OSError:
+        return []
+    return [data for name in names if (data := get(folder, name))]
+
+
 def proposals() -> list[dict[str, Any]]:
     """Every proposal that is still undecided, newest first."""
     found = []

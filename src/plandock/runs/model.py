@@ -181,6 +181,8 @@ class Run:
     spent_login: str = ""  # digest of the token that the API refused; another one is waited for
     ending: dict[str, Any] = field(default_factory=dict)  # the end that was decided upon
     say: str = ""  # what the user wants said to the agent when it goes on
+    # What the user wrote beside the plan: queued while it was made, or typed with the approval.
+    user_messages: list[str] = field(default_factory=list)
     stop_forced: bool = False
     revision: int = 0  # how often the record was written: of two copies the later one counts
     told: list[str] = field(default_factory=list)  # what the user was notified of
@@ -239,6 +241,7 @@ _INTERNAL = (
     "revision",
     "terminal",
     "say",
+    "user_messages",
 )
 _NULLABLE = (
     "reason",

@@ -287,6 +287,18 @@ class Store:
             self._save(run)
         return run
 
+    def add_user_message(self, run_id: str, text: str) -> bool:
+        """Record what the user wrote beside the plan, once; False where the agent has begun."""
+        with self._db.write():
+            run = self.get(run_id)
+            if text in run.user_messages:
+                return True
+            if run.attempt or run.state.final:
+                return False
+            run.user_messages.append(text)
+            self._save(run)
+        return True
+
     def hand_to(self, run_id: str, pid: int, started: str) -> None:
         """Record a supervisor that was just started, where none is recorded but this process,
         which makes the run: until it says so itself, everybody who looks would start one more."""

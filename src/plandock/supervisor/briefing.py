@@ -14,12 +14,20 @@ def prompt(run: Run) -> str:
         "Commit your work on this branch in sensible steps; the commits are collected when you "
         f"end. There is no remote: do not push. {_network(run)} You are an ordinary user without "
         "root; sudo and installing system packages do not work. Finish with a short summary of "
-        "what you did and what is left."
+        f"what you did and what is left.{_user_messages(run)}"
     )
     if not run.fresh:
         return f"Proceed with the approved plan.\n\n{told}"
     plan = (paths.run_dir(run.id) / "plan.md").read_text("utf-8")
     return f"Implement the following plan:\n\n{plan}\n\n{told}"
+
+
+def _user_messages(run: Run) -> str:
+    """What the user wrote beside the plan, which the agent has not seen yet."""
+    if not run.user_messages:
+        return ""
+    told = "\n\n".join(f"<message>\n{text}\n</message>" for text in run.user_messages)
+    return f"\n\nBeside the plan the user wrote this, which counts as part of it:\n\n{told}"
 
 
 # What the agent can do with each preset, in the words of its tools.

@@ -85,10 +85,11 @@ def stage(store: Store, run: Run) -> None:
     finally:
         # Never left behind: the next attempt would find it at work on the same names.
         gateway.join()
+    run = store.get(run.id)  # with what the user's queue has brought meanwhile
     order = start_order(run, settings, login, who, way.clients)
     launch.tell(engine, run, order | {"isolation": expectations_of(box, engine)})
     events = paths.run_dir(run.id) / "events.jsonl"
-    store.move(
+    moved = store.move(
         run.id,
         State.STAGING,
         State.RUNNING,
@@ -98,6 +99,8 @@ def stage(store: Store, run: Run) -> None:
         say="",
         login_mark=logins.mark_of(login),
     )
+    for text in moved.user_messages[len(run.user_messages) :] if moved else ():
+        launch.tell(engine, run, {"op": "say", "text": text})
 
 
 def _with_volumes(store: Store, engine: Engine, run: Run) -> Run:
