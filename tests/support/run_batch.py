@@ -24,7 +24,7 @@ import pytest
 
 from plandock.errors import PlandockError
 from plandock.runs.model import Run
-from plandock.standin import Request, Script, StandIn, ToolCall, bash, execution_scene
+from plandock.standin import Request, Script, StandIn, ToolCall, Turn, bash, execution_scene
 from tests.crash.crashing import in_engine, label, log_of
 from tests.support import machine
 from tests.support.laptop import PATIENCE_S, Laptop
@@ -46,7 +46,7 @@ class Case:
     name: str
     act: Callable[[CaseResult], object]
     pair: Pair
-    work: Sequence[ToolCall] = ()
+    work: Sequence[ToolCall | Turn | str] = ()
     laptop: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
 
@@ -59,7 +59,7 @@ class Case:
 def cases(
     name: str,
     act: Callable[[CaseResult], object],
-    work: Sequence[ToolCall] = (),
+    work: Sequence[ToolCall | Turn | str] = (),
     *,
     among: Iterable[Pair] = PAIRS,
     **more: Any,

@@ -34,8 +34,21 @@ def _start(*argv: str) -> subprocess.Popen[bytes]:
             signal.signal(number, signal.SIG_DFL)
 
     return subprocess.Popen(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=as_in_a_terminal
+        argv,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=as_in_a_terminal,
+        env={**os.environ, "PYTHONFAULTHANDLER": "1"},
     )
+
+
+def _exit_code(child: subprocess.Popen[bytes]) -> int:
+    """A child's exit code; one that does not end is made to say where it stands."""
+    try:
+        return child.wait(timeout=120)
+    except subprocess.TimeoutExpired:
+        child.send_signal(signal.SIGABRT)
+        pytest.fail(f"it did not end: {child.communicate()[1].decode()}")
 
 
 @pytest.mark.parametrize(
@@ -50,7 +63,7 @@ def test_a_signal_ends_a_command_with_its_code_and_leaves_no_folder(
     assert child.stdout.readline() == b"ready\n", child.stderr
     assert len(os.listdir(tmp_path)) == 1
     child.send_signal(number)
-    assert child.wait(timeout=120) == code
+    assert _exit_code(child) == code
     assert os.listdir(tmp_path) == []
     child.communicate()
 
@@ -63,7 +76,7 @@ def test_a_command_under_nohup_goes_on_when_the_terminal_is_closed(tmp_path: Pat
     # Of two signals the lower number is delivered first: without nohup it would end with 129.
     child.send_signal(signal.SIGHUP)
     child.terminate()
-    assert child.wait(timeout=120) == 143
+    assert _exit_code(child) == 143
     child.communicate()
 
 

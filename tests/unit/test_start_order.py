@@ -49,7 +49,9 @@ def test_cli_is_told_not_to_push_and_not_to_ask(run: Run, when: str) -> None:
     """A courtesy to the model: what holds is that there is nowhere to push to."""
     words = order_of(run, Settings())[when]
     denied = words[words.index("--disallowedTools") + 1 :]
-    assert {"Bash(git push:*)", "AskUserQuestion", "EnterPlanMode", "ExitPlanMode"} == set(denied)
+    asking = {"AskUserQuestion", "EnterPlanMode", "ExitPlanMode"}
+    later = {"CronCreate", "ScheduleWakeup", "RemoteTrigger"}
+    assert {"Bash(git push:*)"} | asking | later == set(denied)
 
 
 def test_order_holds_the_placeholder_alone_when_the_run_is_sealed(run: Run) -> None:

@@ -103,3 +103,88 @@ def test_a_box_that_is_not_as_ordered_begins_nothing(
         assert made.carry_out() == (1, "isolation")
     told = json.loads(capsys.readouterr().out.splitlines()[0])
     assert told["checks"] == checks
+
+
+# Its conversation had a task: the first result is of that task's end, the answer takes its time.
+_SLOW_CLI = """#!{python}
+import json, sys, time
+if sys.argv[1:] == ["auth", "status"]:
+    print(json.dumps({{"loggedIn": True, "authMethod": "claude.ai"}}))
+    sys.exit()
+sys.stdin.readline()
+def tell(**message):
+    print(json.dumps(message), flush=True)
+def turn(**more):
+    tell(type="system", subtype="init", apiKeySource="none")
+    time.sleep({works_s})
+    tell(type="result", subtype="success", **more)
+{body}
+sys.stdin.read()
+"""
+_OLD_TASK = 'turn(origin={"kind": "task-notification"})\nturn()'
+_NEW_TASK = """
+tell(type="system", subtype="init", apiKeySource="none")
+tell(type="system", subtype="task_started", task_id="a", description="Serve")
+tell(type="result", subtype="success")
+time.sleep({wait_s})
+tell(type="system", subtype="task_notification", task_id="a")
+turn(origin={{"kind": "task-notification"}})
+"""
+
+
+def results_of(
+    steward: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    body: str,
+    *,
+    background_s: float,
+) -> tuple[int, list[list[str]]]:
+    """One process of such a CLI to its end, by a steward that gives an idle one a second: how
+    many results came, and what was named as left in the background."""
+    cli = tmp_path / "claude"
+    cli.write_text(_SLOW_CLI.format(python=sys.executable, works_s=3.0, body=body))
+    cli.chmod(0o755)
+    monkeypatch.setattr(steward, "CLI", str(cli))
+    monkeypatch.setattr(steward, "END_S", 1.0)
+    made = steward.Steward()
+    made.wish = {"cwd": str(tmp_path), "billing": "subscription", "background_s": background_s}
+    monkeypatch.setattr(made, "complaints", lambda: None)
+    made.converse([str(cli)], {})
+    with made.cli:
+        pass
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    left = [t["tasks"] for t in told if t.get("event") == "background-left"]
+    return sum(t.get("type") == "result" for t in told), left
+
+
+def test_the_end_of_an_old_task_does_not_end_the_agent(
+    steward: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A turn that takes longer than an idle CLI has to end is let come to its end."""
+    found = results_of(steward, monkeypatch, tmp_path, capsys, _OLD_TASK, background_s=600.0)
+    assert found == (2, [])
+
+
+@pytest.mark.parametrize(
+    ("background_s", "wait_s", "expected"),
+    [(600.0, 3, (2, [])), (1.0, 600, (1, [["Serve"]]))],
+    ids=["ends", "does-not"],
+)
+def test_the_background_is_waited_for_as_long_as_the_order_says(
+    steward: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    background_s: float,
+    wait_s: int,
+    expected: tuple[int, list[list[str]]],
+) -> None:
+    """Its end is answered by another turn; past its time it is named, and the agent is ended."""
+    body = _NEW_TASK.format(wait_s=wait_s)
+    found = results_of(steward, monkeypatch, tmp_path, capsys, body, background_s=background_s)
+    assert found == expected

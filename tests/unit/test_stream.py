@@ -89,3 +89,38 @@ def test_no_message_breaks_the_reader(kind: str, rest: dict[str, object]) -> Non
 def test_garbage_is_passed_over(line: bytes) -> None:
     """A line that is no JSON object tells nothing and breaks nothing."""
     Progress().take(line)
+
+
+def test_the_end_of_an_old_task_is_no_answer_to_the_prompt() -> None:
+    """A conversation with a task of the planning phase begins with the turn of that task's end."""
+    init = {"type": "system", "subtype": "init"}
+    result = {"type": "result", "subtype": "success", "is_error": False, "num_turns": 0}
+    of_task = result | {"origin": {"kind": "task-notification"}}
+    progress = told(init, of_task)
+    assert (progress.succeeded, progress.result) == (False, None)
+    progress = told(init, of_task, init, result | {"num_turns": 3})
+    assert (progress.succeeded, progress.turns) == (True, 3)
+
+
+def test_the_last_turn_decides_and_all_of_them_are_counted() -> None:
+    """A task's end begins a turn after the answer: one that is broken off is no success."""
+    init = {"type": "system", "subtype": "init"}
+    usage = {"input_tokens": 5, "output_tokens": 7, "cache_read_input_tokens": 11}
+    result = {"type": "result", "subtype": "success", "is_error": False, "num_turns": 2}
+    result |= {"usage": usage, "total_cost_usd": 0.5}
+    later = result | {"origin": {"kind": "task-notification"}, "total_cost_usd": 0.75}
+    progress = told(init, result, init)
+    assert progress.succeeded is False
+    progress = told(init, result, init, later)
+    assert (progress.succeeded, progress.turns) == (True, 4)
+    found = progress.usage
+    assert (found.input_tokens, found.output_tokens, found.cache_read_tokens) == (10, 14, 22)
+    assert found.cost_usd_equivalent == 0.75
+
+
+def test_what_was_left_in_the_background_is_a_note() -> None:
+    """By name; whatever else the box writes there is no mistake."""
+    event = {"type": "plandock", "event": "background-left"}
+    progress = told(event | {"tasks": ["Serve", "Watch"]}, event | {"tasks": 3})
+    assert "Serve, Watch" in progress.notes[0]
+    assert len(progress.notes) == 2

@@ -101,3 +101,13 @@ def test_an_agent_that_ended_by_itself_has_no_reason() -> None:
     dog = watch(limit_s=1000.0, silence_s=1000.0)
     dog.begin(lambda: pytest.fail("it was ended"))
     assert dog.end() == ""
+
+
+def test_between_turns_nothing_is_silence(clock: Clock) -> None:
+    """While only the background is at work nobody is to answer."""
+    answering = [False]
+    dog = Watchdog(limit_s=None, silence_s=10.0, moved=lambda: 0.0, answering=lambda: answering[0])
+    clock.now += 3600
+    assert dog.reason() == ""
+    answering[0] = True
+    assert dog.reason() == "silence"

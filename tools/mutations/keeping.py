@@ -26,6 +26,30 @@ KEEPING: tuple[Mutation, ...] = (
         why="`.GIT` is git's own folder where file names have no case",
     ),
     Mutation(
+        name="background-is-cut-off",
+        promise=6,
+        file="src/plandock/box/inside/steward.py",
+        before="            if tasks and (patience_s is None or quiet_s <= patience_s):\n"
+        "                continue\n",
+        after="",
+        tests=(
+            "tests/unit/test_steward.py"
+            "::test_the_background_is_waited_for_as_long_as_the_order_says",
+        ),
+        why="what the agent left at work in the background is waited for",
+    ),
+    Mutation(
+        name="old-tasks-end-is-the-answer",
+        promise=6,
+        file="src/plandock/claude/stream.py",
+        before="self.answered = self.answered or not _answers_a_task(message)",
+        after="self.answered = True",
+        tests=(
+            "tests/unit/test_stream.py::test_the_end_of_an_old_task_is_no_answer_to_the_prompt",
+        ),
+        why="a run is not done because a task of the planning phase has ended",
+    ),
+    Mutation(
         name="leftovers-not-committed",
         promise=6,
         file="src/plandock/workspace/inside/leftovers.py",

@@ -30,7 +30,7 @@ class Progress:
     turns: int = 0
     usage: Usage = field(default_factory=Usage)
     denied: list[dict[str, Any]] = field(default_factory=list)
-    result: dict[str, Any] | None = None
+    result: dict[str, Any] | None = None  # of the last turn, where that has ended
     resets_at: int = 0
     limited: bool = False  # a usage limit was met, and nothing came after it
     api_trouble: bool = False  # the CLI tried again, and nothing came after it
@@ -39,6 +39,7 @@ class Progress:
     isolation: list[dict[str, Any]] | None = None
     isolation_fault: str = ""
     ended: dict[str, Any] | None = None
+    answered: bool = False  # the prompt has a result, not the end of some task alone
     notes: list[str] = field(default_factory=list)
 
     def take(self, line: bytes) -> dict[str, Any] | None:
@@ -54,6 +55,7 @@ class Progress:
             self.isolation_fault = self.isolation_fault or "it began without saying how it is"
         if kind == "system" and sub == "init":
             self.init = message
+            self.result = None  # a turn has begun: what it ends with counts
             self.session_id = _text(message.get("session_id"))
             self.cli_version = _text(message.get("claude_code_version"))
         elif kind == "rate_limit_event":
@@ -91,16 +93,22 @@ class Progress:
                 self.api_trouble = True
 
     def _result(self, message: dict[str, Any]) -> None:
-        self.result = message
-        self.turns = _count(message.get("num_turns"))
+        # A conversation in which a task was at work begins with the turn of that task's end.
+        self.answered = self.answered or not _answers_a_task(message)
+        self.result = message if self.answered else None
+        self.turns += _count(message.get("num_turns"))
         usage = message.get("usage")
         usage = usage if isinstance(usage, dict) else {}
         cost = message.get("total_cost_usd")
+        # Tokens are of this turn, the cost is of all turns up to it (measured, both versions).
+        before = self.usage
         self.usage = Usage(
-            input_tokens=_count(usage.get("input_tokens"))
+            input_tokens=before.input_tokens
+            + _count(usage.get("input_tokens"))
             + _count(usage.get("cache_creation_input_tokens")),
-            output_tokens=_count(usage.get("output_tokens")),
-            cache_read_tokens=_count(usage.get("cache_read_input_tokens")),
+            output_tokens=before.output_tokens + _count(usage.get("output_tokens")),
+            cache_read_tokens=before.cache_read_tokens
+            + _count(usage.get("cache_read_input_tokens")),
             cost_usd_equivalent=float(cost) if isinstance(cost, (int, float)) else 0.0,
         )
         denials = message.get("permission_denials")
@@ -121,6 +129,10 @@ class Progress:
             self.ended = message
         elif event == "line-cut":
             self._note(f"a line of {_count(message.get('bytes'))} bytes in the log was left out")
+        elif event == "background-left":
+            tasks = message.get("tasks")
+            names = [_text(t, 100) for t in tasks[:20]] if isinstance(tasks, list) else []
+            self._note(f"still at work in the background when the run ended: {', '.join(names)}")
         elif event == "setup-ended" and message.get("code"):
             self.notes.append(f"setup failed: {_text(message.get('output'))[-500:]}")
 
@@ -169,6 +181,11 @@ class Progress:
         first = errors[0] if isinstance(errors, list) and errors else ""
         words = self.result.get("result") or first
         return _text(words, 4000)
+
+
+def _answers_a_task(result: dict[str, Any]) -> bool:
+    origin = result.get("origin")
+    return isinstance(origin, dict) and origin.get("kind") == "task-notification"
 
 
 def _text(value: object, most: int = 2000) -> str:

@@ -19,7 +19,7 @@ from plandock.cli import egress_log, standing
 from plandock.cli.common import as_ascii, json_option, print_json, run_argument
 from plandock.errors import PlandockError
 from plandock.printable import one_line, printable
-from plandock.runs.model import Run
+from plandock.runs.model import Run, State
 from plandock.runs.store import Store
 from plandock.settings import show as settings_show
 from plandock.supervisor import receipt as receipts
@@ -63,7 +63,8 @@ def ps(every: bool, as_json: bool) -> None:
         state = standing.words(r, places.get(str(r.id)))
         created = r.created_at[:16].replace("T", " ")
         repo = Path(r.repo).name if narrow else r.repo
-        cells = [r.id, state, r.branch, str(r.commits or ""), r.plan_title, repo, created]
+        commits = str(r.commits or ("none" if r.state is State.DONE else ""))
+        cells = [r.id, state, r.branch, commits, r.plan_title, repo, created]
         texts = [one_line(c) for c in cells[: -1 if narrow else None]]
         if narrow:
             texts[1] = texts[1].replace(" until ", "\nuntil ")

@@ -101,6 +101,11 @@ class Settings:
         300.0, kinds.DURATION, "user",
         "time without a byte from the model after which a request is given up", "silence",
     )  # fmt: skip
+    background_s: float = _key(
+        600.0, kinds.DURATION, "lower",
+        "time that a run waits, without a word, for what is still at work in the background",
+        "background",
+    )  # fmt: skip
     max_parallel: int = _key(2, kinds.whole(1, 64), "user", "runs that go at the same time")
     prestage: bool = _key(True, kinds.SWITCH, "free", "make ready while the plan is being read")
     billing: str = _key("subscription", kinds.choice("subscription", "api-key"), "user", "who pays")

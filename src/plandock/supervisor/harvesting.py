@@ -24,6 +24,7 @@ from plandock.supervisor.steps import begin
 from plandock.supervisor.verdict import failed
 from plandock.workspace import harvest as harvesting
 
+NOTHING_DONE = "nothing was carried out: the agent ended without a change to commit"
 MOST_BYTES = 512 << 20
 # The container ends itself after the first; the second is for one that has been stopped in its
 # tracks, as a program of the agent's could try.
@@ -72,6 +73,8 @@ def harvest(store: Store, run: Run) -> None:
     ending = dict(run.ending) or failed("agent", "the run was ended", 10, "")
     ending["hint"] = str(ending.get("hint", "")).replace("{run}", run.id)
     target = State(ending.pop("target"))
+    if target is State.DONE and not run.commits:
+        ending |= {"message": NOTHING_DONE, "hint": f"plandock logs {run.id}"}
     begin(store, run, "clean-up")
     launch.remove_containers(engine, run)
     if not kept:

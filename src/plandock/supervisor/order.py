@@ -15,8 +15,17 @@ from plandock.settings.keys import Settings
 from plandock.supervisor.briefing import prompt, prompt_again
 
 # `plan` and question tools wait for a person, of whom there is none in a box; the push rule is a
-# courtesy to the model, what holds is that there is nowhere to push to (facts, section 6).
-DISALLOWED = ("Bash(git push:*)", "EnterPlanMode", "ExitPlanMode", "AskUserQuestion")
+# courtesy to the model, what holds is that there is nowhere to push to (facts, section 6).  What
+# asks for a turn at a later time (a schedule, a wake-up) would never get it: the run is over then.
+DISALLOWED = (
+    "Bash(git push:*)",
+    "EnterPlanMode",
+    "ExitPlanMode",
+    "AskUserQuestion",
+    "CronCreate",
+    "ScheduleWakeup",
+    "RemoteTrigger",
+)
 
 
 def start_order(
@@ -65,4 +74,5 @@ def start_order(
         "prompt_again": prompt_again(run),
         "time_left_s": max(1.0, settings.timeout_s - run.active_s),
         "silence_s": settings.silence_s,
+        "background_s": settings.background_s,
     }

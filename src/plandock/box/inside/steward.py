@@ -17,6 +17,7 @@ from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
+import activity  # type: ignore[import-not-found]
 import clients  # type: ignore[import-not-found]
 import harvest  # type: ignore[import-not-found]
 import payer  # type: ignore[import-not-found]
@@ -29,7 +30,9 @@ HOME = "/plandock/home"
 CONFIG = f"{HOME}/.claude"
 VOLUME = "/plandock/conversation"
 CLI = "/usr/local/bin/claude"
+# How long it is waited for the CLI to end, and for a turn that is to follow on a task's end.
 END_S = 20.0
+_LOOK_S = 0.2
 # The CLI needs a second for it; a machine with far too much to do is no reason to give up.
 ASK_S = 300.0
 
@@ -56,6 +59,7 @@ class Steward:
         self.lost = False
         self.prompt = ""
         self.watch: watchdog.Watchdog | None = None
+        self.activity = activity.Activity()
 
     def prepare(self) -> None:
         """Home, FIFO and the ways out."""
@@ -247,10 +251,12 @@ class Steward:
             self.cli.wait()
             return 1, "billing"
         self.relay.gate.clear()
+        self.activity = at = activity.Activity()
         watch = watchdog.Watchdog(
             limit_s=self.wish.get("time_left_s"),
             silence_s=self.wish.get("silence_s"),
             moved=lambda: self.relay.moved,
+            answering=lambda: at.in_turn,
         )
         self.watch = watch
         watch.begin(self.cut_short)
@@ -305,9 +311,7 @@ class Steward:
         assert self.cli is not None
         assert self.cli.stdout is not None
         why = ""
-        # One that does not end after its result would hold its output open, and so this loop.
-        late = threading.Timer(END_S, self.cli.kill)
-        late.daemon = True
+        threading.Thread(target=self.see_out, args=(self.cli, self.activity), daemon=True).start()
         for raw in self.cli.stdout:
             with _out:
                 sys.stdout.buffer.write(raw if raw.endswith(b"\n") else raw + b"\n")
@@ -325,17 +329,41 @@ class Steward:
                     self.cli.kill()
                     say("billing-refused", api_key_source=message.get("apiKeySource"))
                     why = "billing"
+            self.activity.take(message)
             if self.watch is not None:
                 self.watch.take(message)
             if message.get("type") == "result":
                 # A refusal to begin comes as a result too (measured, both versions).
                 self.lost = "No conversation found" in str(message.get("errors"))
                 self.seen_result = not self.lost
-                self.hang_up()
-                if not late.is_alive() and not late.finished.is_set():
-                    late.start()
-        late.cancel()
         return why
+
+    def see_out(self, cli: subprocess.Popen[bytes], at: activity.Activity) -> None:
+        """Hang up when the CLI has nothing to do any more, and see to it that it ends then.
+
+        What works in the background is waited for as long as the order says.  A CLI that does not
+        end by itself would hold its output open, and so its reader, for ever.
+        """
+        patience_s = self.wish.get("background_s")
+        hung_up = False
+        while cli.poll() is None:
+            at.moved.wait(_LOOK_S)
+            at.moved.clear()
+            quiet_s, tasks = at.quiet_s, at.tasks
+            if at.in_turn:
+                continue
+            if hung_up:
+                if quiet_s > END_S:
+                    cli.kill()
+                continue
+            if tasks and (patience_s is None or quiet_s <= patience_s):
+                continue
+            if at.awaits_turn and quiet_s <= END_S:
+                continue
+            if tasks:
+                say("background-left", tasks=tasks)
+            self.hang_up()
+            hung_up = True
 
     def complaints(self) -> None:
         """Copy what the CLI says on standard error, line by line, bounded."""

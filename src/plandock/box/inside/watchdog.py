@@ -22,13 +22,20 @@ class Watchdog:
 
     ``limit_s``: how long it may work at all.  ``silence_s``: how long nothing may come while the
     model is to answer; a tool that works for an hour is no silence.  ``moved`` tells the
-    monotonic time of the last byte that came from the API.  None: no such limit.
+    monotonic time of the last byte that came from the API, ``answering`` whether a turn goes on:
+    between turns nobody is to answer.  None: no such limit.
     """
 
     def __init__(
-        self, *, limit_s: float | None, silence_s: float | None, moved: Callable[[], float]
+        self,
+        *,
+        limit_s: float | None,
+        silence_s: float | None,
+        moved: Callable[[], float],
+        answering: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._limit_s, self._silence_s, self._moved = limit_s, silence_s, moved
+        self._limit_s, self._silence_s = limit_s, silence_s
+        self._moved, self._answering = moved, answering
         self._began = time.monotonic()
         self._line_at = self._began
         self._tools: set[str] = set()
@@ -63,7 +70,7 @@ class Watchdog:
         now = time.monotonic()
         if self._limit_s is not None and now - self._began > self._limit_s:
             return "timeout"
-        if self._silence_s is not None and not self._tools:
+        if self._silence_s is not None and not self._tools and self._answering():
             last = max(self._line_at, self._moved())
             if now - last > self._silence_s:
                 return "silence"
