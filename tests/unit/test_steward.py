@@ -188,3 +188,34 @@ def test_the_background_is_waited_for_as_long_as_the_order_says(
     body = _NEW_TASK.format(wait_s=wait_s)
     found = results_of(steward, monkeypatch, tmp_path, capsys, body, background_s=background_s)
     assert found == expected
+
+
+def test_what_the_user_says_before_the_agent_has_its_prompt_comes_after_it(
+    steward: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """While the box is still being set up; later words go to the CLI at once."""
+    made = steward.Steward()
+    spoken: list[str] = []
+    monkeypatch.setattr(made, "speak", spoken.append)
+    monkeypatch.setattr(steward, "MOST_EARLY", 2)
+
+    def say(text: str) -> None:
+        message = tmp_path / "message"
+        message.write_text(json.dumps({"op": "say", "text": text}))
+        made.take(str(message))
+
+    for text in ("one", "two", "three"):
+        say(text)
+    assert spoken == []
+    cli = tmp_path / "claude"
+    cli.write_text(_CLI.format(python=sys.executable, source="none"))
+    cli.chmod(0o755)
+    monkeypatch.setattr(steward, "CLI", str(cli))
+    monkeypatch.setattr(made, "complaints", lambda: None)
+    monkeypatch.setattr(made, "follow", lambda: made.hang_up() or "")
+    made.wish, made.prompt = {"cwd": str(tmp_path), "billing": "subscription"}, "Proceed."
+    made.converse([str(cli)], {})
+    with made.cli:
+        pass
+    say("four")
+    assert spoken == ["Proceed.", "one", "two", "four"]

@@ -33,6 +33,7 @@ CLI = "/usr/local/bin/claude"
 # How long it is waited for the CLI to end, and for a turn that is to follow on a task's end.
 END_S = 20.0
 _LOOK_S = 0.2
+MOST_EARLY = 100
 # The CLI needs a second for it; a machine with far too much to do is no reason to give up.
 ASK_S = 300.0
 
@@ -60,6 +61,9 @@ class Steward:
         self.prompt = ""
         self.watch: watchdog.Watchdog | None = None
         self.activity = activity.Activity()
+        self.speaking = threading.Lock()
+        # What the user says before the agent has its prompt; None from then on.
+        self.early: list[str] | None = []
 
     def prepare(self) -> None:
         """Home, FIFO and the ways out."""
@@ -107,7 +111,11 @@ class Steward:
             self.keep_credentials(message["credentials"])
             say("credentials-renewed")
         elif op == "say" and isinstance(message.get("text"), str):
-            self.speak(message["text"])
+            with self.speaking:
+                if self.early is None:
+                    self.speak(message["text"])
+                elif len(self.early) < MOST_EARLY:
+                    self.early.append(message["text"])
         elif op == "stop":
             self.stop()
 
@@ -260,7 +268,10 @@ class Steward:
         )
         self.watch = watch
         watch.begin(self.cut_short)
-        self.speak(self.prompt)
+        with self.speaking:
+            for text in (self.prompt, *(self.early or ())):
+                self.speak(text)
+            self.early = None
         why = self.follow()
         try:
             code = self.cli.wait(END_S)
