@@ -71,7 +71,12 @@ CASES = [
     ),
     ([INIT, started("a"), updated("a", "running"), ANSWER], False, ["Run a"], False),
     ([INIT, started("a"), updated("a", "killed"), ANSWER], False, [], False),
-    ([INIT, changed("a"), changed(), ANSWER], False, [], False),
+    ([INIT, changed("a"), changed(), ANSWER], False, [], True),
+    ([INIT, changed("a"), changed(), ended("a"), ANSWER], False, [], False),
+    # The notification comes a while after the task's end (read in 2.1.332).
+    ([INIT, started("a"), ANSWER, updated("a", "completed")], False, [], True),
+    ([INIT, started("a"), updated("a", "failed"), ANSWER], False, [], True),
+    ([INIT, started("a"), updated("a", "failed"), ended("a"), ANSWER], False, [], False),
     ([INIT, ANSWER, {"type": "system", "subtype": "task_started"}], False, ["a task"], False),
     ([INIT, ANSWER, {"type": "system", "subtype": "task_updated", "patch": 3}], False, [], False),
     ([INIT, ANSWER, {"type": "system", "subtype": "background_tasks_changed"}], False, [], False),

@@ -456,3 +456,13 @@ def test_unlatch_frees_the_conversations_of_one_run_alone(plandock, add):
     assert [x.name for x in paths.latch_dir().iterdir()] == ["s2"]
     assert "is not latched" in plandock("unlatch", "r222").stdout
     assert plandock("unlatch", "r999").returncode == 1
+    assert "may use its tools" in plandock("unlatch", "s2").stdout
+    assert list(paths.latch_dir().iterdir()) == []
+
+
+def test_unlatch_frees_a_conversation_whose_hand_off_failed(plandock, add):
+    """Its latch names no run: the conversation of the run that was made later is the same."""
+    add("r222", session_id="s1")
+    marks.put(paths.latch_dir(), "s1", {"kind": "refused"})
+    assert plandock("unlatch", "r222").returncode == 0
+    assert list(paths.latch_dir().iterdir()) == []

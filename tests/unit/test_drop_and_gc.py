@@ -107,6 +107,10 @@ def test_gc_removes_old_copies_and_stale_marks_alone(plandock, worked):
         paths.note_dir().mkdir(parents=True, exist_ok=True)
         (paths.note_dir() / name).write_text("{}")
     os.utime(paths.note_dir() / "stale", (OLD, OLD))
+    # It stands until a person writes, for as long as there is a conversation to write in.
+    paths.latch_dir().mkdir()
+    (paths.latch_dir() / "stale").write_text("{}")
+    os.utime(paths.latch_dir() / "stale", (OLD, OLD))
     would = json.loads(plandock("gc", "--dry-run", "--keep-images", "--json").stdout)
     names = {(s["kind"], s["name"]) for s in would["removed"]}
     assert names == {("dropped run", "r333"), ("mark", "note/stale")}
@@ -116,6 +120,7 @@ def test_gc_removes_old_copies_and_stale_marks_alone(plandock, worked):
     assert "freed 0.0 MiB" in done.stdout
     assert [p.name for p in dropped.iterdir()] == ["r444"]
     assert [p.name for p in paths.note_dir().iterdir()] == ["fresh"]
+    assert [p.name for p in paths.latch_dir().iterdir()] == ["stale"]
     assert paths.run_dir("r222").is_dir()
 
 

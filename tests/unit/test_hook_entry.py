@@ -382,6 +382,61 @@ def test_another_conversation_is_left_alone_while_one_is_latched(world, who, has
     assert world.marks() == {f"{x}/{run.session_id}" for x in ("latch", "note")}
 
 
+def test_a_persons_word_frees_a_conversation_for_good_though_a_copy_is_latched(world):
+    """The copy holds the same call: the original, and a copy that was freed, stay free."""
+    accepted = world.payload(NEW, "auto", ACCEPTED)
+    world.call(accepted)
+    (run,) = world.runs()
+    prompt, call, path, text = copy_of(world, accepted, calls=[accepted["tool_use_id"]])
+    world.call(prompt)
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    assert world.call(world.speak(call, promptSource="sdk")).code == 2
+    own = {"session_id": run.session_id}
+    original = world.payload(NEW, "auto", "PreToolUse-Write-auto", **own)
+    Path(original["transcript_path"]).write_text(text)
+    assert world.call(world.speak(original)).silent
+    for who in ({}, {"promptSource": "system", "isMeta": True}):
+        world.call(world.payload(NEW, "auto", "UserPromptSubmit", **own))
+        assert world.call(world.speak(original, **who)).silent
+    assert f"latch/{run.session_id}" not in world.marks()
+
+
+FAILS = """\
+import sys
+sys.path.insert(0, sys.argv[1])
+from plandock.hook import entry, transcript
+def fail(*_args, **_more):
+    raise RuntimeError("far enough")
+transcript.began = fail
+sys.exit(entry.main())
+"""
+
+
+def test_a_hook_that_fails_refuses_where_a_latch_stands(world):
+    """Whatever goes wrong in it: a session that was handed off runs no tool; others go on."""
+    world.accept()
+    (run,) = world.runs()
+    argv = [sys.executable, "-I", "-S", "-c", FAILS, str(world.package.parent)]
+    call = world.payload(NEW, "auto", "PreToolUse-Write-auto", session_id=run.session_id)
+    answer = world.call(call | {"prompt_id": "another"}, argv)
+    assert answer.code == 2
+    assert run.id in answer.err
+    assert world.call(call | {"session_id": "another-session"}, argv).silent
+
+
+def test_what_is_queued_after_the_hand_off_is_told_like_a_typed_word(world):
+    """The user typed while a turn went on: the model hears what became of the plan."""
+    accepted = world.payload(NEW, "auto", ACCEPTED)
+    world.call(accepted)
+    (run,) = world.runs()
+    queue_up(Path(accepted["transcript_path"]), "how far is it?")
+    prompt = world.payload(NEW, "auto", "UserPromptSubmit", session_id=run.session_id)
+    context = world.call(prompt | {"prompt": "how far is it?"}).context
+    assert "state: queued" in context
+    assert "has not written" not in context
+
+
 def test_a_new_conversation_that_is_never_written_down_is_left_alone(world):
     """Where the CLI keeps no conversation on the disk there is no copy either."""
     accepted = world.payload(NEW, "auto", ACCEPTED)

@@ -17,7 +17,7 @@ import pytest
 
 from plandock import git, paths
 from plandock.errors import EngineError, RepositoryError
-from plandock.hook import entry, handoff
+from plandock.hook import entry, handoff, transcript
 from plandock.runs.model import Run, RunId
 from tests.support import hooks
 
@@ -159,6 +159,8 @@ def handed_off(monkeypatch):
         raise RepositoryError("not in a git repository")
 
     monkeypatch.setattr(handoff, "hand_off", pretend)
+    # None of these conversations is on the disk; the wait for one is tested elsewhere.
+    monkeypatch.setattr(transcript, "_UNWRITTEN_S", 0.0)
     monkeypatch.setattr(git, "top_level", nowhere)
     monkeypatch.setattr(os, "fsync", lambda _fd: None)  # ten thousand of them take minutes
     return made

@@ -198,6 +198,19 @@ def test_a_record_that_comes_late_is_waited_for(tmp_path):
     assert found is Began.PERSON
 
 
+def test_a_file_that_comes_late_is_waited_for(tmp_path, monkeypatch):
+    """A copy of a conversation has no file before its first tool call."""
+    monkeypatch.setattr(transcript, "_UNWRITTEN_S", PATIENCE_S)
+    path = tmp_path / "c.jsonl"
+    late = threading.Timer(0.3, conversation, [path, spoken(promptSource="system")])
+    late.start()
+    try:
+        found = transcript.began(str(path), "p", since=SINCE, patience_s=PATIENCE_S)
+    finally:
+        late.join()
+    assert found is Began.PROGRAM
+
+
 def test_only_the_end_of_a_long_file_is_read(tmp_path):
     """A conversation of a gigabyte costs no more than one of a few megabytes."""
     path = tmp_path / "c.jsonl"
@@ -233,6 +246,25 @@ def test_what_waits_at_the_acceptance_is_found(tmp_path, version, case, expected
     written = [r for r in records(path) if at(r) < approved_at(path)]
     assert transcript.waiting(conversation(tmp_path / "c.jsonl", *written)) == expected
     assert transcript.waiting(str(path)) == []
+
+
+def test_a_queue_ends_with_its_process(tmp_path):
+    """What was queued before a person typed straight away waits no more, and is not sent."""
+    old = enqueued("OLD", "2025-12-31T00:00:00.000Z")
+    lines = [old, spoken("Plan it please"), enqueued("new", "2026-01-01T00:00:02.000Z")]
+    path = conversation(tmp_path / "c.jsonl", *lines)
+    assert transcript.waiting(path) == ["new"]
+    out = {"type": "queue-operation", "operation": "dequeue"}
+    assert transcript.waiting(conversation(tmp_path / "d.jsonl", *lines, out)) == []
+
+
+def test_a_person_who_wrote_is_found_in_any_turn(tmp_path):
+    """After the hand-off alone, and no program."""
+    path = conversation(tmp_path / "c.jsonl", spoken(), spoken(turn="q", promptSource="system"))
+    assert transcript.person_wrote(path, since=SINCE) is True
+    assert transcript.person_wrote(path, since=SINCE + 60) is False
+    path = conversation(tmp_path / "d.jsonl", spoken(promptSource="system"))
+    assert transcript.person_wrote(path, since=SINCE) is False
 
 
 def queue(*operations):
@@ -319,6 +351,13 @@ def test_what_the_user_wrote_before_the_first_call_is_found(version):
     found = transcript.accepted_plan(str(CONVERSATIONS / version / "cleared-words-first.jsonl"))
     assert found is not None
     assert found.messages == ("go on",)
+
+
+@pytest.mark.parametrize("plan", ["", " \n", 3, None, ["# Plan"]])
+def test_a_plan_that_says_nothing_is_none(tmp_path, plan):
+    """Whatever stands there, the hook does not fail over it."""
+    path = conversation(tmp_path / "c.jsonl", spoken("Implement it") | {"planContent": plan})
+    assert transcript.accepted_plan(path) is None
 
 
 def test_a_conversation_of_another_kind_has_no_accepted_plan(tmp_path):

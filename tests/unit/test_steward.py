@@ -140,14 +140,15 @@ def results_of(
     body: str,
     *,
     background_s: float,
+    end_s: float = 1.0,
 ) -> tuple[int, list[list[str]]]:
-    """One process of such a CLI to its end, by a steward that gives an idle one a second: how
+    """One process of such a CLI to its end, by a steward that gives an idle one ``end_s``: how
     many results came, and what was named as left in the background."""
     cli = tmp_path / "claude"
     cli.write_text(_SLOW_CLI.format(python=sys.executable, works_s=3.0, body=body))
     cli.chmod(0o755)
     monkeypatch.setattr(steward, "CLI", str(cli))
-    monkeypatch.setattr(steward, "END_S", 1.0)
+    monkeypatch.setattr(steward, "END_S", end_s)
     made = steward.Steward()
     made.wish = {"cwd": str(tmp_path), "billing": "subscription", "background_s": background_s}
     monkeypatch.setattr(made, "complaints", lambda: None)
@@ -171,8 +172,8 @@ def test_the_end_of_an_old_task_does_not_end_the_agent(
 
 
 @pytest.mark.parametrize(
-    ("background_s", "wait_s", "expected"),
-    [(600.0, 3, (2, [])), (1.0, 600, (1, [["Serve"]]))],
+    ("background_s", "wait_s", "end_s", "expected"),
+    [(600.0, 3, 600.0, (2, [])), (1.0, 600, 1.0, (1, [["Serve"]]))],
     ids=["ends", "does-not"],
 )
 def test_the_background_is_waited_for_as_long_as_the_order_says(
@@ -182,12 +183,38 @@ def test_the_background_is_waited_for_as_long_as_the_order_says(
     capsys: pytest.CaptureFixture[str],
     background_s: float,
     wait_s: int,
+    end_s: float,
     expected: tuple[int, list[list[str]]],
 ) -> None:
     """Its end is answered by another turn; past its time it is named, and the agent is ended."""
     body = _NEW_TASK.format(wait_s=wait_s)
-    found = results_of(steward, monkeypatch, tmp_path, capsys, body, background_s=background_s)
+    given = {"background_s": background_s, "end_s": end_s}
+    found = results_of(steward, monkeypatch, tmp_path, capsys, body, **given)
     assert found == expected
+
+
+# It has work to do when its standard input ends, and a task that does not end.
+_LAST_WORK = """
+tell(type="system", subtype="init", apiKeySource="none")
+tell(type="system", subtype="task_started", task_id="a", description="Serve")
+tell(type="result", subtype="success")
+sys.stdin.read()
+time.sleep({last_s})
+tell(type="result", subtype="success")
+"""
+
+
+def test_a_cli_has_its_time_to_end_after_the_background_was_given_up(
+    steward: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It has been quiet for longer than that already: from the hang-up on it counts anew."""
+    body = _LAST_WORK.format(last_s=1)
+    given = {"background_s": 11.0, "end_s": 10.0}
+    found = results_of(steward, monkeypatch, tmp_path, capsys, body, **given)
+    assert found == (2, [["Serve"]])
 
 
 def test_what_the_user_says_before_the_agent_has_its_prompt_comes_after_it(

@@ -18,22 +18,31 @@ from plandock.runs.store import Store
 def unlatch(run_name: str, as_json: bool) -> None:
     """Let the conversation that handed a run off use its tools here again.
 
-    What you type there does so by itself, where Claude Code keeps its conversations on the disk.
+    What you type there does so by itself, where Claude Code keeps its conversations on the disk
+    and runs in a terminal.  RUN may be the conversation's own id.
     """
-    with Store() as store:
-        run = store.find(run_name)
     folder = paths.latch_dir()
     names = os.listdir(folder) if folder.is_dir() else []
-    # Copies of the conversation have a latch of their own, of the same run.
-    latched = [n for n in names if (marks.get(folder, n) or {}).get("run") == run.id]
+    if run_name in names:
+        run, latched = "", [run_name]
+    else:
+        with Store() as store:
+            found = store.find(run_name)
+        run = str(found.id)
+        # Copies of the conversation have a latch of their own, of the same run.
+        latched = [
+            name
+            for name in sorted(names)
+            if name == found.session_id or (marks.get(folder, name) or {}).get("run") == run
+        ]
     for name in latched:
         marks.take_away(folder, name)
     if as_json:
-        print_json({"run": run.id, "unlatched": sorted(latched)})
+        print_json({"run": run or None, "unlatched": latched})
     elif latched:
-        click.echo(f"the conversation of {run.id} may use its tools again")
+        click.echo(f"the conversation of {run_name} may use its tools again")
     else:
-        click.echo(f"the conversation of {run.id} is not latched")
+        click.echo(f"the conversation of {run_name} is not latched")
 
 
 COMMANDS = (unlatch,)

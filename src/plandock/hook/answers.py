@@ -31,7 +31,8 @@ def refusal(latch: Mapping[str, object]) -> str:
     if latch.get("run"):
         return (
             f"{_fate(latch)} No tool may run here. Say so to the user in one sentence and stop; "
-            f"they can follow it with: plandock logs {latch['run']} -f"
+            f"they can follow it with: plandock logs {latch['run']} -f. Tools run here again once "
+            f"they write a message, or with: plandock unlatch {latch['run']}"
         )
     if latch.get("kind") == "refused":
         return (

@@ -37,6 +37,7 @@ _BOX_FILE = "/opt/plandock/steward.py"
 
 def main() -> int:
     """Read the payload from standard input, act, answer; returns the exit code."""
+    event = None
     try:
         frozen = _frozen_words(sys.argv[1:])
         if "XDG_STATE_HOME" in frozen:
@@ -51,7 +52,18 @@ def main() -> int:
         # An exception is no reason to hold up a tool call that has nothing to do with us; where
         # an acceptance was at stake, `_hand_off` has answered already.
         _log(error)
+        return _refuse_where_latched(event)
+
+
+def _refuse_where_latched(event: Event | None) -> int:
+    """The answer where the hook itself failed: a latch that stands refuses a call all the same."""
+    if event is None or event.name != "PreToolUse":
         return 0
+    latch = marks.get(paths.latch_dir(), event.session_id)
+    if latch is None or latch.get("kind") == "copy":
+        return 0
+    sys.stderr.write(answers.refusal(latch) + "\n")
+    return 2
 
 
 def in_box() -> bool:
@@ -174,7 +186,9 @@ def _latch_of_a_copy(event: Event, latch: dict[str, Any] | None) -> dict[str, An
             return None
     standing = [d for d in marks.each(folder) if d.get("tool_use_id")]
     calls = {str(data["tool_use_id"]): data for data in standing}
-    if found := transcript.first_named(event.transcript, list(calls)):
+    found = transcript.first_named(event.transcript, list(calls))
+    # The original itself holds that call, too, when a copy of it is latched still.
+    if found and not transcript.person_wrote(event.transcript, since=_latched_at(calls[found])):
         marks.put(folder, session, calls[found])
         return calls[found]
     if event.name == "UserPromptSubmit" and standing and not os.path.exists(event.transcript):
@@ -331,8 +345,10 @@ def _answer_prompt(event: Event, recorded: Recorded) -> None:
     entry = transcript.queued_as(event.transcript, event.prompt)
     if entry is None and not event.prompt.startswith(transcript.NOTIFICATION):
         _lift(event, recorded)  # typed, as it seems
-    elif entry is None or not entry.by_person or entry.at > _latched_at(latch):
+    elif entry is None or not entry.by_person:
         _tell_model(answers.not_a_person(latch))
+    elif entry.at > _latched_at(latch):
+        _lift(event, recorded)  # typed while a turn went on here, or Claude Code's own words
     else:
         _tell_model(answers.queued_before(latch, passed_on=_pass_on(latch, entry.text)))
 

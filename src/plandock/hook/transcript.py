@@ -81,12 +81,30 @@ def began(
     begun = time.monotonic()
     while True:
         found = _judge(_records(transcript), prompt_id, since)
-        if found in (Began.PERSON, Began.PROGRAM) or not os.path.exists(transcript):
+        if found in (Began.PERSON, Began.PROGRAM):
             return found
-        longest_s = patience_s if found is Began.UNKNOWN else min(patience_s, _OLD_RECORD_S)
+        longest_s = patience_s
+        if found is Began.BEFORE:
+            longest_s = min(patience_s, _OLD_RECORD_S)
+        elif not os.path.exists(transcript):
+            longest_s = min(patience_s, _UNWRITTEN_S)
         if time.monotonic() - begun >= longest_s:
             return found
         time.sleep(_PAUSE_S)
+
+
+def person_wrote(transcript: str, *, since: float) -> bool:
+    """Whether the end of the conversation's file holds a person's word from after ``since``."""
+    queued: dict[str, float] = {}
+    for record in _records(transcript):
+        if (waiting := _queued(record)) is not None:
+            queued[waiting[0]] = waiting[1]
+        elif record.get("type") == "user":
+            text = _prompt_text(record)
+            who = Began.UNKNOWN if text is None else _speaker(record, text, queued, since)
+            if who is Began.PERSON:
+                return True
+    return False
 
 
 def waiting(transcript: str) -> list[str]:
@@ -138,7 +156,7 @@ def _accepted_plan(records: Iterable[Mapping[str, Any]]) -> AcceptedPlan | None:
         content = record.get("planContent")
         if record.get("type") != "user":
             continue
-        if not plan and isinstance(content, str):
+        if not plan and isinstance(content, str) and content.strip():
             plan = clean_plan(content)
             beside = text.partition(content.strip())[2].split("\n\n")
             # The CLI's own pointer to the planning conversation leads nowhere in a box.
@@ -156,7 +174,8 @@ def _replay_queue(transcript: str) -> tuple[list[Queued], Queued | None]:
     """What waits in the queue, and what was taken out of it for a turn that has no record yet.
 
     A `dequeue` takes the oldest; a `remove` may name its text, and without one takes the oldest;
-    `popAll` puts everything back into the line that the person edits.
+    `popAll` puts everything back into the line that the person edits.  A queue ends with its
+    process, which may leave no record of it: what a person types straight away shows it empty.
     """
     left: list[Queued] = []
     taken: Queued | None = None
@@ -169,7 +188,10 @@ def _replay_queue(transcript: str) -> tuple[list[Queued], Queued | None]:
             by_program = words.startswith(NOTIFICATION) or words in scheduled
             left.append(Queued(words, at, by_person=not by_program))
         elif record.get("type") == "user":
-            taken = None if record.get("promptSource") else taken
+            source = record.get("promptSource")
+            taken = None if source else taken
+            if source == "typed":
+                left = [q for q in left if q.at > _time(record)]
         elif record.get("type") != "queue-operation" or not left:
             continue
         elif record.get("operation") == "popAll":

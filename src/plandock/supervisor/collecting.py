@@ -24,6 +24,8 @@ from plandock.supervisor import dropping
 
 _DAY_S = 86_400.0
 _MARKS_DAYS = 7
+# A latch stands until a person writes; Claude Code itself forgets a conversation before this.
+_LATCH_DAYS = 90
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,9 @@ def _files() -> Found:
             size = sum(p.lstat().st_size for p in path.rglob("*") if p.is_file())
             yield Spare("dropped run", path.name, size), partial(shutil.rmtree, path)
     for place in (paths.latch_dir(), paths.proposal_dir(), paths.note_dir()):
+        days = _LATCH_DAYS if place == paths.latch_dir() else _MARKS_DAYS
         for path in sorted(place.iterdir()) if place.is_dir() else []:
-            if _age_days(path) > _MARKS_DAYS:
+            if _age_days(path) > days:
                 spare = Spare("mark", f"{place.name}/{path.name}", path.lstat().st_size)
                 yield spare, path.unlink
 

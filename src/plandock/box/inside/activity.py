@@ -13,6 +13,8 @@ import threading
 import time
 from typing import Any
 
+# Task states of which the model hears: a notification follows, at once or after a while.
+_ENDED = ("completed", "failed")
 # Task states in which a task is still at work.
 _AT_WORK = ("pending", "running", "paused")
 _MOST_TASKS = 1000
@@ -28,6 +30,7 @@ class Activity:
         self._owes_answer = True  # the prompt that it was started with
         self._awaits_turn = False  # a task has ended, and its turn has not begun
         self._tasks: dict[str, str] = {}
+        self._unheard: set[str] = set()  # tasks that have ended, and no notification came
         self._moved_at = time.monotonic()
 
     def take(self, message: dict[str, Any]) -> None:
@@ -49,16 +52,21 @@ class Activity:
         task = message.get("task_id")
         if sub == "background_tasks_changed" and isinstance(message.get("tasks"), list):
             found = [t for t in message["tasks"] if isinstance(t, dict)]
+            before = self._tasks
             self._tasks = {str(t.get("task_id")): _name(t) for t in found[:_MOST_TASKS]}
+            self._unheard |= before.keys() - self._tasks.keys()
         elif sub == "task_started" and len(self._tasks) < _MOST_TASKS:
             self._tasks[str(task)] = _name(message)
         elif sub == "task_updated":
             patch = message.get("patch")
             status = patch.get("status") if isinstance(patch, dict) else None
             if status is not None and status not in _AT_WORK:
-                self._tasks.pop(str(task), None)
+                known = self._tasks.pop(str(task), None) is not None
+                if known and status in _ENDED:
+                    self._unheard.add(str(task))
         elif sub == "task_notification":
             self._tasks.pop(str(task), None)
+            self._unheard.discard(str(task))
             self._awaits_turn = not self._in_turn
 
     @property
@@ -71,7 +79,7 @@ class Activity:
     def awaits_turn(self) -> bool:
         """Whether a task has ended and the turn that follows has not begun."""
         with self._lock:
-            return self._awaits_turn
+            return self._awaits_turn or bool(self._unheard)
 
     @property
     def tasks(self) -> list[str]:

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -356,15 +357,15 @@ class Steward:
         end by itself would hold its output open, and so its reader, for ever.
         """
         patience_s = self.wish.get("background_s")
-        hung_up = False
+        hung_up_at: float | None = None
         while cli.poll() is None:
             at.moved.wait(_LOOK_S)
             at.moved.clear()
             quiet_s, tasks = at.quiet_s, at.tasks
             if at.in_turn:
                 continue
-            if hung_up:
-                if quiet_s > END_S:
+            if hung_up_at is not None:
+                if min(quiet_s, time.monotonic() - hung_up_at) > END_S:
                     cli.kill()
                 continue
             if tasks and (patience_s is None or quiet_s <= patience_s):
@@ -374,7 +375,7 @@ class Steward:
             if tasks:
                 say("background-left", tasks=tasks)
             self.hang_up()
-            hung_up = True
+            hung_up_at = time.monotonic()
 
     def complaints(self) -> None:
         """Copy what the CLI says on standard error, line by line, bounded."""
