@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import stat
 import tempfile
@@ -12,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from plandock import git
 from plandock.errors import RepositoryError
+from plandock.proc import Finished
 from plandock.workspace import changes
 from tests.git.worlds import World, fingerprint, untouched
 
@@ -126,6 +129,27 @@ def test_files_that_change_meanwhile_cost_nothing_but_a_retry(world):
         stop.set()
         thread.join()
     world.git("fsck", "--strict", taken.commit)
+
+
+@pytest.mark.parametrize("command", ["write-tree", "update-index", "ls-files"])
+def test_git_that_a_shrinking_file_ends_is_run_again(world, monkeypatch, command):
+    """A file shrinks while git has it mapped: SIGBUS, and a lock that is left behind."""
+    world.write("a.txt", "uncommitted\n")
+    plain = git.git
+    ended: list[tuple[str, ...]] = []
+
+    def shrinking(directory, *args, **more):
+        if command in args and len(ended) < 3:
+            lock = Path(f"{more['env']['GIT_INDEX_FILE']}.lock")
+            assert not lock.exists()
+            lock.touch()
+            ended.append(args)
+            return Finished(("git", *args), -signal.SIGBUS, b"", b"")
+        return plain(directory, *args, **more)
+
+    monkeypatch.setattr(git, "git", shrinking)
+    assert world.snapshot().included == ["a.txt"]
+    assert len(ended) == 3
 
 
 def test_a_commit_made_meanwhile_becomes_the_base(world, monkeypatch):

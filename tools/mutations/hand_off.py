@@ -136,7 +136,7 @@ HAND_OFF: tuple[Mutation, ...] = (
         name="snapshot-in-the-users-index",
         promise=2,
         file="src/plandock/workspace/changes.py",
-        before='env = {**self.neutral.env, "GIT_INDEX_FILE": os.fspath(index or self.index)}',
+        before='env = {**self.neutral.env, "GIT_INDEX_FILE": os.fspath(place)}',
         after="env = dict(self.neutral.env)",
         tests=("tests/git/test_snapshot.py::test_a_dirty_tree_is_one_commit_on_head",),
         why="the user's index is only read",

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -113,10 +114,25 @@ class Changes:
         check: bool = True,
         index: Path | None = None,
     ) -> proc.Finished:
-        """Run git on the copy with every filter off; ``stdin`` is sent NUL-separated."""
+        """Run git on the copy with every filter off; ``stdin`` is sent NUL-separated.
+
+        Whatever writes an index looks into files that are as young as it, and git maps files into
+        memory: one that shrinks meanwhile ends it by SIGBUS.  The next time the file may rest.
+        """
         data = None if stdin is None else b"".join(_bytes(x) + b"\0" for x in stdin)
-        env = {**self.neutral.env, "GIT_INDEX_FILE": os.fspath(index or self.index)}
-        return git.git(self.repo, *args, stdin=data, env=env, check=check, timeout_s=3600.0)
+        place = index or self.index
+        env = {**self.neutral.env, "GIT_INDEX_FILE": os.fspath(place)}
+        for attempt in range(1, _ATTEMPTS):
+            done = git.git(self.repo, *args, stdin=data, env=env, check=False, timeout_s=3600.0)
+            if done.returncode != -signal.SIGBUS:
+                break
+            place.with_name(f"{place.name}.lock").unlink(missing_ok=True)
+            time.sleep(0.02 * attempt)
+        else:
+            return git.git(self.repo, *args, stdin=data, env=env, check=check, timeout_s=3600.0)
+        if check and not done.ok:
+            raise proc.ProcessFailed(f"git failed: {done.complaint}", finished=done)
+        return done
 
     # -- reading -----------------------------------------------------------------------------
 
