@@ -65,6 +65,21 @@ def test_a_cleared_conversation_stays_latched_until_its_plan_is_handed_off(world
 
 
 @versions
+def test_what_was_written_goes_along_though_its_record_comes_late(world, version):
+    """The CLI writes it down after the call that hands off: the prompt itself was seen."""
+    clear(world, version)
+    call = world.payload(version, "clear", "PreToolUse-Write-auto")
+    start_from(call, "feedback", version)
+    prompt = world.payload(version, "clear", "UserPromptSubmit", session_id=call["session_id"])
+    prompt["transcript_path"] = call["transcript_path"]
+    for text in ("go on", "<task-notification>over</task-notification>"):
+        world.call(prompt | {"prompt": text})
+    assert world.call(call).code == 2
+    feedback = "User feedback on this plan: please mind the tests"
+    assert world.runs()[0].user_messages == [feedback, "go on"]
+
+
+@versions
 def test_feedback_with_the_approval_goes_along(world, version):
     """Typed into the dialog, before the context was cleared."""
     clear(world, version)

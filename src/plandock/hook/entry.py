@@ -284,10 +284,17 @@ def _cleared_plan(event: Event, before: Mapping[str, object]) -> tuple[str, Sequ
 
     Where its own file does not tell, the plan's file does: it holds what was edited in the editor.
     """
+    said = _said(before)
     found = transcript.accepted_plan(event.transcript, patience_s=transcript.PATIENCE_S)
     if found is not None:
-        return found.plan, found.messages
-    return _read_plan(str(before.get("plan_file", ""))) or str(before.get("plan", "")), ()
+        return found.plan, [*found.messages, *(x for x in said if x not in found.messages)]
+    return _read_plan(str(before.get("plan_file", ""))) or str(before.get("plan", "")), said
+
+
+def _said(latch: Mapping[str, object]) -> list[str]:
+    """What the user wrote in a cleared conversation, as its latch has kept it."""
+    kept = latch.get("messages")
+    return transcript.bounded(str(x) for x in kept) if isinstance(kept, list) else []
 
 
 def _what_is_wrong(error: Exception, session: str) -> dict[str, Any]:
@@ -339,10 +346,16 @@ def _answer_prompt(event: Event, recorded: Recorded) -> None:
     then the queue tells what the model is to hear.
     """
     latch = recorded.latch or {}
+    entry = transcript.queued_as(event.transcript, event.prompt)
     if latch.get("kind") == "cleared":
+        if not event.prompt.startswith(transcript.NOTIFICATION) and (
+            entry is None or entry.by_person
+        ):
+            # Its record may come only after the call that hands off.
+            said = [*_said(latch), event.prompt.strip()]
+            marks.put(paths.latch_dir(), event.session_id, {**latch, "messages": said})
         _tell_model(answers.STARTS_FROM_PLAN)
         return
-    entry = transcript.queued_as(event.transcript, event.prompt)
     if entry is None and not event.prompt.startswith(transcript.NOTIFICATION):
         _lift(event, recorded)  # typed, as it seems
     elif entry is None or not entry.by_person:

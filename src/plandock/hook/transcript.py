@@ -110,7 +110,7 @@ def person_wrote(transcript: str, *, since: float) -> bool:
 def waiting(transcript: str) -> list[str]:
     """What a person has queued and the CLI has not yet submitted, in order, bounded."""
     left, _ = _replay_queue(transcript)
-    return _bounded(q.text for q in left if q.by_person)
+    return bounded(q.text for q in left if q.by_person)
 
 
 def queued_as(transcript: str, prompt: str) -> Queued | None:
@@ -163,10 +163,11 @@ def _accepted_plan(records: Iterable[Mapping[str, Any]]) -> AcceptedPlan | None:
             messages = [x.strip() for x in beside if x.strip() and ".jsonl" not in x]
         elif plan and text and str(record.get("promptSource")) in _PERSONS:
             messages.append(text)
-    return AcceptedPlan(plan, tuple(_bounded(messages))) if plan else None
+    return AcceptedPlan(plan, tuple(bounded(messages))) if plan else None
 
 
-def _bounded(messages: Iterable[str]) -> list[str]:
+def bounded(messages: Iterable[str]) -> list[str]:
+    """Messages of the user as they go along: so many of them, each so long."""
     return [text[:_LONGEST_MESSAGE] for text in islice(messages, _MOST_MESSAGES)]
 
 
