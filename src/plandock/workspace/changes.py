@@ -122,14 +122,12 @@ class Changes:
         data = None if stdin is None else b"".join(_bytes(x) + b"\0" for x in stdin)
         place = index or self.index
         env = {**self.neutral.env, "GIT_INDEX_FILE": os.fspath(place)}
-        for attempt in range(1, _ATTEMPTS):
+        for attempt in range(1, _ATTEMPTS + 1):
             done = git.git(self.repo, *args, stdin=data, env=env, check=False, timeout_s=3600.0)
-            if done.returncode != -signal.SIGBUS:
+            if done.returncode != -signal.SIGBUS or attempt == _ATTEMPTS:
                 break
             place.with_name(f"{place.name}.lock").unlink(missing_ok=True)
             time.sleep(0.02 * attempt)
-        else:
-            return git.git(self.repo, *args, stdin=data, env=env, check=check, timeout_s=3600.0)
         if check and not done.ok:
             raise proc.ProcessFailed(f"git failed: {done.complaint}", finished=done)
         return done
