@@ -345,6 +345,15 @@ def test_feedback_that_came_with_the_approval_is_found(version):
     assert found.messages == ("User feedback on this plan: please mind the tests",)
 
 
+def test_feedback_that_names_a_file_of_records_is_kept(tmp_path):
+    """Only the CLI's own pointer is left out, not whatever ends like it."""
+    text = "Implement the following plan:\n\n# P\n\nUser feedback on this plan: read data.jsonl"
+    path = conversation(tmp_path / "c.jsonl", spoken(text, promptSource=None, planContent="# P"))
+    found = transcript.accepted_plan(path)
+    assert found is not None
+    assert found.messages == ("User feedback on this plan: read data.jsonl",)
+
+
 @versions
 def test_what_the_user_wrote_before_the_first_call_is_found(version):
     """The first answer was words; then the user wrote once more."""

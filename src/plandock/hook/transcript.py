@@ -14,6 +14,7 @@ from __future__ import annotations
 import enum
 import json
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ _OLD_RECORD_S = 1.0
 _PAUSE_S = 0.02
 _PERSONS = frozenset({"typed", "queued", "suggestion_accepted"})
 _COMMAND = ("<command-message>", "<command-name>")
+_POINTER = re.compile(r"/projects/[^\s/]+/[0-9a-f-]{36}\.jsonl\Z")
 # What goes along of what the user has written: messages, and characters of each.
 _MOST_MESSAGES = 50
 _LONGEST_MESSAGE = 64 * 1024
@@ -80,7 +82,9 @@ def began(
         return Began.UNKNOWN
     begun = time.monotonic()
     while True:
-        found = _judge(_records(transcript), prompt_id, since)
+        speakers = [who for turn, who in _prompts(transcript, since) if turn == prompt_id]
+        # The newest gives the first turn of a copied conversation the id of the original's first.
+        found = Began.PERSON if Began.PERSON in speakers else next(iter(speakers), Began.UNKNOWN)
         if found in (Began.PERSON, Began.PROGRAM):
             return found
         longest_s = patience_s
@@ -95,16 +99,7 @@ def began(
 
 def person_wrote(transcript: str, *, since: float) -> bool:
     """Whether the end of the conversation's file holds a person's word from after ``since``."""
-    queued: dict[str, float] = {}
-    for record in _records(transcript):
-        if (waiting := _queued(record)) is not None:
-            queued[waiting[0]] = waiting[1]
-        elif record.get("type") == "user":
-            text = _prompt_text(record)
-            who = Began.UNKNOWN if text is None else _speaker(record, text, queued, since)
-            if who is Began.PERSON:
-                return True
-    return False
+    return any(who is Began.PERSON for _, who in _prompts(transcript, since))
 
 
 def waiting(transcript: str) -> list[str]:
@@ -160,7 +155,7 @@ def _accepted_plan(records: Iterable[Mapping[str, Any]]) -> AcceptedPlan | None:
             plan = clean_plan(content)
             beside = text.partition(content.strip())[2].split("\n\n")
             # The CLI's own pointer to the planning conversation leads nowhere in a box.
-            messages = [x.strip() for x in beside if x.strip() and ".jsonl" not in x]
+            messages = [x.strip() for x in beside if x.strip() and not _POINTER.search(x.strip())]
         elif plan and text and str(record.get("promptSource")) in _PERSONS:
             messages.append(text)
     return AcceptedPlan(plan, tuple(bounded(messages))) if plan else None
@@ -226,25 +221,15 @@ def _queued(record: Mapping[str, Any]) -> tuple[str, float] | None:
     return text.strip(), _time(record)
 
 
-def _judge(records: Iterable[Mapping[str, Any]], prompt_id: str, since: float) -> Began:
-    """What the turn's records say; a person's word after the hand-off goes before all else.
-
-    The newest gives the first turn of a copied conversation, and the first of the original, one id.
-    """
+def _prompts(transcript: str, since: float) -> Iterator[tuple[object, Began]]:
+    """The id and the speaker of each prompt near the end of the conversation's file."""
     queued: dict[str, float] = {}
-    found = Began.UNKNOWN
-    for record in records:
+    needles = (b'"queue-operation"', b'"promptId"')
+    for record in _parsed(_lines(transcript, from_end=_TAIL), *needles):
         if (waiting := _queued(record)) is not None:
             queued[waiting[0]] = waiting[1]
-        elif record.get("type") == "user" and record.get("promptId") == prompt_id:
-            text = _prompt_text(record)
-            if text is None:
-                continue
-            who = _speaker(record, text, queued, since)
-            if who is Began.PERSON:
-                return who
-            found = who if found is Began.UNKNOWN else found
-    return found
+        elif record.get("type") == "user" and (text := _prompt_text(record)) is not None:
+            yield record.get("promptId"), _speaker(record, text, queued, since)
 
 
 def _speaker(
@@ -295,11 +280,6 @@ def _time(record: Mapping[str, Any]) -> float:
         return datetime.fromisoformat(str(stamp).replace("Z", "+00:00")).timestamp()
     except (ValueError, OverflowError):
         return 0.0
-
-
-def _records(transcript: str) -> Iterator[dict[str, Any]]:
-    """Records near the end of a conversation's file that tell of its turns and its queue."""
-    return _parsed(_lines(transcript, from_end=_TAIL), b'"queue-operation"', b'"promptId"')
 
 
 def _lines(transcript: str, *, from_end: int = 0) -> list[bytes]:
