@@ -38,7 +38,7 @@ ACCEPTANCE = [
     ("mode absent", event("PostToolUse", "ExitPlanMode", ""), {}, Act.FORGET_PROPOSAL),
     ("still plan", event("PostToolUse", "ExitPlanMode", "plan"), {}, Act.FORGET_PROPOSAL),
     ("subagent", event("PostToolUse", "ExitPlanMode", "auto", is_agent=True), {}, "-"),
-    ("rejected, says more", event("UserPromptSubmit"), {"proposal": PROPOSAL}, Act.LIFT),
+    ("rejected, says more", event("UserPromptSubmit"), {"proposal": PROPOSAL}, Act.TELL_ONCE),
     ("reading", event("PreToolUse", "Read", "plan"), {}, "-"),
     ("writing the plan", event("PreToolUse", "Write", "plan"), {"proposal": PROPOSAL}, "-"),
     ("looking for the tool", event("PreToolUse", "ToolSearch", "plan"), {}, "-"),
@@ -84,7 +84,7 @@ CLEARING = [
         Act.UNLATCH,
     ),
     ("first call, planning", event("PreToolUse", "Read", "plan"), {"latch": CLEARED}, Act.UNLATCH),
-    ("/clear, then a prompt", event("UserPromptSubmit"), {"latch": CLEARED}, Act.LIFT),
+    ("/clear, then a prompt", event("UserPromptSubmit"), {"latch": CLEARED}, Act.TELL_ONCE),
     (
         "a prompt before the first call",
         event("UserPromptSubmit"),
@@ -140,7 +140,7 @@ GUARD = [
         {"latch": HANDED_OFF, "began": Began.PERSON},
         Act.REMEMBER_PROPOSAL,
     ),
-    ("a prompt, note alone", event("UserPromptSubmit"), {"note": HANDED_OFF}, Act.LIFT),
+    ("a prompt, note alone", event("UserPromptSubmit"), {"note": HANDED_OFF}, Act.TELL_ONCE),
 ]
 
 ROWS = [pytest.param(*row[1:], id=row[0]) for row in ACCEPTANCE + CLEARING + GUARD]

@@ -78,11 +78,10 @@ class _Marks:
             self.cleared = {"session": session}
         elif made.act is Act.WATCH_CLEARED:
             self.latch[session] = {"kind": "cleared"}
-        elif made.act is Act.UNLATCH:
-            self.latch.pop(session, None)
-        elif made.act is Act.LIFT:
-            self.latch.pop(session, None)
+        elif made.act is Act.TELL_ONCE:
             self.proposal.pop(session, None)
+        if made.unlatches:
+            self.latch.pop(session, None)
         return made.act, made.trigger
 
 

@@ -26,7 +26,7 @@ class Act(enum.Enum):
     MARK_CLEARED = "the session with the proposal was cleared"
     WATCH_CLEARED = "watch the session that follows it"
     ANSWER_PROMPT = "tell the model of the hand-off, and let the latch stand"
-    LIFT = "tell the model what is to be told, and forget the proposal"
+    TELL_ONCE = "tell the model what is to be told, and forget the proposal"
     UNLATCH = "nothing to watch for"
 
 
@@ -83,11 +83,11 @@ def _at_prompt(recorded: Recorded) -> Decision:
     latch = recorded.latch
     if latch is not None and latch.get("kind") == "cleared" and not recorded.starts_from_plan:
         # The user's own /clear: the plan before it was never accepted.
-        return Decision(Act.LIFT, unlatches=True)
+        return Decision(Act.TELL_ONCE, unlatches=True)
     if latch is not None:
         return Decision(Act.ANSWER_PROMPT)
     if recorded.note or recorded.proposal is not None:
-        return Decision(Act.LIFT)
+        return Decision(Act.TELL_ONCE)
     return NOTHING
 
 

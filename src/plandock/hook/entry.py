@@ -109,8 +109,8 @@ def _act(event: Event, frozen: Mapping[str, str] | None = None) -> int:
         marks.take_away(paths.proposal_dir(), str(cleared.get("session", "")) or session)
     elif decision.act is Act.ANSWER_PROMPT:
         _answer_prompt(event, recorded)
-    elif decision.act is Act.LIFT:
-        _lift(event, recorded)
+    elif decision.act is Act.TELL_ONCE:
+        _tell_once(event, recorded)
     return 0
 
 
@@ -357,11 +357,11 @@ def _answer_prompt(event: Event, recorded: Recorded) -> None:
         _tell_model(answers.STARTS_FROM_PLAN)
         return
     if entry is None and not event.prompt.startswith(transcript.NOTIFICATION):
-        _lift(event, recorded)  # typed, as it seems
+        _tell_once(event, recorded)  # typed, as it seems
     elif entry is None or not entry.by_person:
         _tell_model(answers.not_a_person(latch))
     elif entry.at > _latched_at(latch):
-        _lift(event, recorded)  # typed while a turn went on here, or Claude Code's own words
+        _tell_once(event, recorded)  # typed while a turn went on here, or Claude Code's own words
     else:
         _tell_model(answers.queued_before(latch, passed_on=_pass_on(latch, entry.text)))
 
@@ -387,7 +387,7 @@ def _tell_model(text: str) -> None:
     sys.stdout.flush()
 
 
-def _lift(event: Event, recorded: Recorded) -> None:
+def _tell_once(event: Event, recorded: Recorded) -> None:
     """Tell the model, once, what became of the plan, and forget a proposal.
 
     A latch stays: the turn's first tool call takes it away, where a person began the turn.
