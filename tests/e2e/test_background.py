@@ -77,6 +77,17 @@ CASES = [
         env={"PLANDOCK_BACKGROUND": "5s"},
         laptop="shared",
     ),
+    *cases(
+        "later",
+        CaseResult.run_through,
+        (
+            ToolCall("CronCreate", {"cron": "* * * * *", "prompt": "go on", "recurring": False}),
+            ToolCall("ScheduleWakeup", {"delaySeconds": 60, "reason": "rest", "prompt": "go on"}),
+            write_file("one.txt", "one\n"),
+            commit("One"),
+        ),
+        laptop="shared",
+    ),
     *cases("nothing", CaseResult.run_through, laptop="shared"),
 ]
 
@@ -100,6 +111,17 @@ def test_what_never_ends_in_the_background_is_named(case: CaseResult) -> None:
     assert case.shown("one.txt") == "one"
     (note,) = (n for n in run["notes"] if "background" in n)
     assert "Run sleep 100000" in note
+
+
+@looks_at(CASES, "later")
+def test_a_schedule_and_a_wake_up_are_refused_at_once(case: CaseResult) -> None:
+    """The agent hears that it has no such tool, while it can still do the work another way."""
+    run = case.run
+    assert (run["state"], run["commits"], run["message"]) == ("done", 1, "")
+    state = case.laptop.home / ".local/state/plandock"
+    told = (state / "runs" / case.run_id / "events.jsonl").read_text()
+    for tool in ("CronCreate", "ScheduleWakeup"):
+        assert f"No such tool available: {tool}" in told
 
 
 @looks_at(CASES, "nothing")

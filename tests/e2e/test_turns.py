@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from plandock.runs.model import Run
 from plandock.standin import (
     LOCAL_EXECUTION_FILE,
     Failure,
@@ -47,7 +48,9 @@ def writes(name: str, match: str) -> Scene:
     return Scene(f"writes {name}", (Turn("", (write_file(name, "x\n"),)), Turn("Done.")), match)
 
 
-_on_schedule, _on_task = writes(BY_SCHEDULE, f"^{TICK}"), writes(BY_TASK, r"^<task-notification>")
+# In the box the end of the planning's shell comes in one message with the plan.
+_on_task = writes(BY_TASK, r"^<task-notification>(?s:(?!sealed).)*$")
+_on_schedule = writes(BY_SCHEDULE, f"^{TICK}")
 LATER = (
     _on_task,
     # The newest's requests do not show what the end of a task said as a person's words: the model
@@ -150,6 +153,8 @@ def test_neither_a_schedule_nor_a_task_that_ends_runs_a_tool_on_the_host(
     standin.wait_for(2, scene=f"writes {BY_PERSON}", timeout_s=claude_screen.PATIENCE_S)
     assert written(laptop) == {BY_PERSON}
     assert "handed off as run" in bodies(standin, f"writes {BY_PERSON}")[0]
+    # The box went on with a conversation in which a shell and a schedule were still open.
+    assert_carried_out(laptop)
 
 
 def test_control_without_plandock_a_task_that_ends_runs_its_tool_on_the_host(
@@ -234,6 +239,14 @@ def test_a_copy_of_the_conversation_is_latched_until_a_person_writes_in_it(
     assert written(laptop) == {BY_PERSON}
 
 
+def assert_carried_out(laptop: Laptop) -> Run:
+    """One run, whose box did what the plan says."""
+    laptop.plandock("wait", "last", "--timeout", "1200")
+    (run,) = laptop.recorded()
+    assert "Goodbye" in laptop.repo.git("show", "feature/auto:src/farewell.py")
+    return run
+
+
 def clearing(laptop: Laptop, standin: StandIn, tmux: Tmux, *first: Turn) -> None:
     """Accept a plan with cleared context; `first` is how the new conversation's model begins."""
     turns = (*first, Turn("", (write_file(LOCAL_EXECUTION_FILE, "x\n"),)), Turn("Done."))
@@ -249,11 +262,9 @@ def clearing(laptop: Laptop, standin: StandIn, tmux: Tmux, *first: Turn) -> None
 def assert_handed_off_from_a_cleared_conversation(laptop: Laptop, tmux: Tmux) -> None:
     """One run, of the cleared conversation, with what the user wrote; nothing ran here."""
     claude_screen.wait_until(tmux, laptop.recorded)
-    laptop.plandock("wait", "last", "--timeout", "1200")
-    (run,) = laptop.recorded()
+    run = assert_carried_out(laptop)
     assert (run.trigger, run.user_messages) == ("cleared", ["go on"])
     assert written(laptop) == set()
-    assert "Goodbye" in laptop.repo.git("show", "feature/auto:src/farewell.py")
 
 
 def test_a_cleared_conversation_whose_first_answer_is_words_hands_off_later(
@@ -277,3 +288,43 @@ def test_a_cleared_conversation_that_esc_broke_off_hands_off_later(
     claude_screen.press_until(tmux, "Escape", lambda screen: "Interrupted" in screen)
     claude_screen.ask(tmux, "go on")
     assert_handed_off_from_a_cleared_conversation(laptop, tmux)
+
+
+def test_a_cleared_conversation_that_met_a_limit_first_hands_off_later(
+    make_laptop: Callable[..., Laptop], standin: StandIn, claude_cli: Path, tmux: Tmux
+) -> None:
+    """The first request is refused for a usage limit; then "go on": carried out in the box."""
+    laptop = make_laptop(claude_cli)
+    standin.inject(Failure("usage_limit", scene="local", times=1, reset_in_s=36000.0))
+    clearing(laptop, standin, tmux)
+    tmux.wait_for("You've hit your", claude_screen.PATIENCE_S)
+    if claude_cli.parent.name == "2.1.197":  # it asks what is to be done
+        claude_screen.wait_for_options(tmux)
+        claude_screen.dismiss(tmux)
+    claude_screen.ask(tmux, "go on")
+    assert_handed_off_from_a_cleared_conversation(laptop, tmux)
+
+
+@pytest.mark.parametrize("claude_cli", ["newest"], indirect=True)
+def test_the_clis_own_going_on_after_a_limit_runs_no_tool_on_the_host(
+    make_laptop: Callable[..., Laptop], standin: StandIn, claude_cli: Path, tmux: Tmux
+) -> None:
+    """A task's end meets a limit after the hand-off; 2.1.332 goes on when it is over."""
+    laptop = make_laptop(claude_cli)
+    gate = laptop.home / "gate"
+    play(standin, background_scene(gate))
+    settle(laptop)
+    laptop.plandock("init", "--scope", "user")
+    laptop.plan(tmux)
+    claude_screen.choose(tmux, AUTOMATIC)
+    tmux.wait_for(HANDED_OFF, claude_screen.PATIENCE_S)
+    assert_carried_out(laptop)
+    standin.inject(Failure("usage_limit", times=1, reset_in_s=5.0))
+    gate.touch()
+    tmux.wait_for("You've hit your", claude_screen.PATIENCE_S)
+    refused = len(lines_of(laptop, "No tool may run here", '"tool_result"'))
+    claude_screen.wait_until(tmux, lambda: lines_of(laptop, '"auto-continuation"'))
+    claude_screen.wait_until(
+        tmux, lambda: len(lines_of(laptop, "No tool may run here", '"tool_result"')) > refused
+    )
+    assert written(laptop) == set()
