@@ -16,7 +16,7 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,7 @@ class Owner:
     organization: str = ""
     email: str = ""
     certain: bool = True
+    written_at: float = field(default=0.0, compare=False)  # the file's, in Unix seconds
 
 
 def mark_of(login: Login) -> str:
@@ -187,18 +188,20 @@ def read_owner(config_dir: Path, environ: Mapping[str, str]) -> Owner:
     if usual and not (named and Path(named) == config_dir):
         state = paths.home() / ".claude.json"
     found: Owner | None = None
+    written_at = 0.0
     for file in (state, config_dir / ".config.json"):
         try:
             opened = jsonfile.read_bytes(file, limit=_STATE_BYTES)
         except jsonfile.Unreadable:
             return Owner(certain=False)
-        owner = None if opened is None else _parsed(file, opened.data)
-        if owner is None:
+        if opened is None:
             continue
-        if found is not None and found != owner:
+        written_at = max(written_at, opened.written_at)
+        owner = _parsed(file, opened.data)
+        if owner is not None and found not in (None, owner):
             return Owner(certain=False)
-        found = owner
-    return found or Owner()
+        found = owner or found
+    return replace(found or Owner(), written_at=written_at)
 
 
 def _parsed(file: Path, data: bytes) -> Owner | None:

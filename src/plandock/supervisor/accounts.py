@@ -45,6 +45,7 @@ class AnotherAccount(CredentialsError):
     def __init__(self, run: Run, begun: Account, now: Account) -> None:
         old, new = begun.words(now), _beside(begun, now)
         back = f"sign in as {old} again" if begun.key else "put the old one back"
+        back += " (plandock login --box)" if begun.kind == "box" else ""
         super().__init__(
             f"the login on this machine is {new} now; this run began with {old}",
             hint=f"{back} and it goes on by itself, or let {new} pay: plandock resume {run.id}",
@@ -64,26 +65,43 @@ class Unsettled(CredentialsError):
 
 def note(store: Store, run: Run) -> Run:
     """Record the account that a run begins with, as early as can be; a login in a volume, and
-    one that is not there yet, are recorded when they are first used."""
+    one that is not there yet, are recorded when they are first used.
+
+    The hook has left a digest of the token: where another one is here by now, it is not known
+    whose the accepted one was.
+    """
     settings = Settings.from_dict(run.settings)
-    if run.account or run.attempt or settings.credentials == "box":
+    if "shown" in run.account or run.attempt or settings.credentials == "box":
         return run
+    accepted = Account.from_record(run.account)
     with contextlib.suppress(CredentialsError):
-        login = next((x for x in _each(run, settings) if isinstance(x, Login)), None)
+        login = _accepted(run, settings, accepted)
         if login is not None and 0 <= (age := time.time() - (login.written_at or 0.0)) < SETTLED_S:
             time.sleep(SETTLED_S - age)  # somebody signs in, or out, at this very moment
-            login = next((x for x in _each(run, settings) if isinstance(x, Login)), None)
-        if login is not None:
-            return store.change(run.id, account=whose(run, login).to_record())
+            login = _accepted(run, settings, accepted)
+        found = accepted if login is None else whose(run, login)
+        if found is not None:
+            return store.change(run.id, account=found.to_record())
     return run
+
+
+def _accepted(run: Run, settings: Settings, accepted: Account | None) -> Login | None:
+    """The login that was here at the hand-off, where that is known; else the preferred one."""
+    logins = (login for login in _each(run, settings) if isinstance(login, Login))
+    if accepted is None:
+        return next(logins, None)
+    return next((login for login in logins if accounts.mark_of(login) == accepted.mark), None)
 
 
 def whose(run: Run, login: Login) -> Account:
     """The account of a login of this machine."""
-    owner = Owner()
-    if login.kind in ("file", "keychain"):
-        owner = accounts.read_owner(Path(run.config_dir), os.environ)
-    return account_of(login, owner)
+    return account_of(login, _owner(run, login))
+
+
+def _owner(run: Run, login: Login) -> Owner:
+    if login.kind not in ("file", "keychain"):
+        return Owner()
+    return accounts.read_owner(Path(run.config_dir), os.environ)
 
 
 def choose(
@@ -105,7 +123,8 @@ def choose(
         if isinstance(login, CredentialsError):
             unread = unread or login
             continue
-        now = whose(run, login)
+        owner = _owner(run, login)
+        now = account_of(login, owner)
         relation = Relation.SAME if begun is None else relate(begun, now)
         if begun is not None and relation is not Relation.SAME:
             if _may_stand_in(run, begun, now):
@@ -117,7 +136,7 @@ def choose(
             continue
         try:
             if begun is not None:
-                _check_settled(run, begun, login, now, hurry=hurry)
+                _check_settled(run, begun, login, owner, hurry=hurry)
             check_life(login, min_life_s, time.time())
             return login
         except Unsettled:
@@ -165,16 +184,18 @@ def _may_stand_in(run: Run, begun: Account, now: Account) -> bool:
     return unnamed and now.kind == "token" and run.state is not State.RUNNING
 
 
-def _check_settled(run: Run, begun: Account, login: Login, now: Account, *, hurry: bool) -> None:
-    """Raise :class:`Unsettled` for a token that may yet turn out to be another account's."""
+def _check_settled(run: Run, begun: Account, login: Login, owner: Owner, *, hurry: bool) -> None:
+    """Raise :class:`Unsettled` for a token that may yet turn out to be another account's: one of
+    the two files may be about to change."""
+    now = account_of(login, owner)
     if now.mark == begun.mark or (login.account and begun.key == now.key):
         return
     over = accounts.is_over(begun, time.time(), _ABOUT_TO_END_S)
     needed = SETTLED_S if hurry or over or run.spent_login == begun.mark else UNHURRIED_S
-    age = _age(run, now)
-    if login.written_at is not None and (written := time.time() - login.written_at) >= 0:
-        age = max(age, written)
-    if age < needed:
+    unchanged = 0.0
+    if login.written_at is not None:
+        unchanged = time.time() - max(login.written_at, owner.written_at)
+    if max(_age(run, now), unchanged) < needed:
         raise Unsettled("the login here has just changed", hint="it is looked at again")
 
 

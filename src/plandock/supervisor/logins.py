@@ -97,9 +97,9 @@ def adopted(run: Run) -> tuple[dict[str, Any], str]:
         if settings.credentials == "box" and settings.billing == "subscription":
             volume = run.login_volume or LOGIN_VOLUME
             engine = detect.choose(run.engine or settings.engine)
-            with keeper.held():
-                login = _read(engine, run.image, volume)
-                accounts.check(run, _whose(engine, run.image, volume, login))
+            # Not held: somebody may be signing in just now, and nothing is renewed here.
+            login = _read(engine, run.image, volume)
+            accounts.check(run, _whose(engine, run.image, volume, login))
             return {}, ""
         end = time.monotonic() + _PATIENCE_S
         while True:
