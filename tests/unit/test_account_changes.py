@@ -171,10 +171,12 @@ def test_the_box_is_ended_where_the_login_is_anothers_and_the_run_waits(
     machine.sign_in(ANNA, T2)
     assert looking._renew(store, run)
     assert handed == [T2]
-    machine.sign_in(BOB, T3)
-    while looking._renew(store, store.get(run.id)):
-        assert engine.stopped == 0
-        clock.sleep(watch._LOGIN_S)
+    machine.account(BOB)
+    machine.token(T3)
+    with pytest.raises(accounts.Unsettled):
+        looking._renew(store, store.get(run.id))
+    clock.sleep(accounts.SETTLED_S)
+    assert not looking._renew(store, store.get(run.id))
     assert (handed, engine.stopped) == ([T2], 1)
     run = store.get(run.id)
     assert run.reason == "login"
@@ -191,6 +193,19 @@ def test_the_box_is_ended_where_the_login_is_anothers_and_the_run_waits(
     machine.sign_in(ANNA, T2)
     waiting.look(store, store.get(run.id))
     assert store.get(run.id).state is State.QUEUED
+
+
+def test_a_file_that_changes_after_the_choice_does_not_choose_another_account(
+    store: Store, machine: Machine
+) -> None:
+    """The token is the first one's; the state file, read once more, already names the other."""
+    machine.sign_in(ANNA, T1)
+    run = begun(store, machine)
+    login, _ = token_of(run)
+    machine.account(BOB)
+    changes = accounts.paying(run, accounts.whose(run, login))
+    assert changes["account"]["shown"]["id"] == "aaaaaaaa"
+    assert [payer["account"]["id"] for payer in changes["payers"]] == ["aaaaaaaa"]
 
 
 def test_work_that_was_done_before_the_box_was_ended_is_done() -> None:
@@ -233,8 +248,8 @@ def test_resume_lets_the_account_that_is_there_pay_and_says_so(
     paid = run.to_json()["billing"]["accounts"]
     assert [one["account"]["id"] for one in paid] == ["aaaaaaaa", "bbbbbbbb"]
     text = receipt.as_text(run)
-    assert "A…@example.org (aaaaaaaa), organisation 0a0a0a0a, from " in text
-    assert "b…@example.com (bbbbbbbb), organisation 0b0b0b0b, from " in text
+    assert "A…@example.org (aaaaaaaa), organisation 0a0a0a0a, max, from " in text
+    assert "b…@example.com (bbbbbbbb), organisation 0b0b0b0b, max, from " in text
     machine.sign_in(ANNA, T1)
     assert used(run) != T1
 

@@ -108,7 +108,7 @@ def test_a_machine_that_names_no_account_goes_on_renewing(store: Store, machine:
     machine.sign_in(None, T2)
     assert used(run) == T2
     machine.sign_in(None, T3, plan="pro")
-    assert used(run) == "Unsettled"
+    assert used(run) == "AnotherAccount"
 
 
 def test_a_login_that_is_named_later_is_known_from_then_on(

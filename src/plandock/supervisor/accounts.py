@@ -118,7 +118,7 @@ def choose(
     own: CredentialsError | None = None  # what is wrong with the account's own login
     unread: CredentialsError | None = None
     spare: Login | None = None
-    others: list[Account] = []
+    others: list[tuple[Account, float]] = []
     for login in _each(run, settings):
         if isinstance(login, CredentialsError):
             unread = unread or login
@@ -129,7 +129,7 @@ def choose(
         if begun is not None and relation is not Relation.SAME:
             if _may_stand_in(run, begun, now):
                 spare = spare or login
-            others.append(now)
+            others.append((now, _unchanged_s(login, owner)))
             continue
         if (spare or any_of) and now.mark == run.spent_login:
             own = own or CredentialsError("the API refused the login that is here")
@@ -161,16 +161,18 @@ def _why_not(
     run: Run,
     begun: Account | None,
     problem: CredentialsError | None,
-    others: list[Account],
+    others: list[tuple[Account, float]],
     *,
     any_of: bool,
 ) -> CredentialsError:
     if begun is None or not others:
         return problem or credentials.absent(os.environ)
     # Of the same kind: it stands in the old one's place.
-    now = next((one for one in others if one.kind == begun.kind), others[0])
+    now, unchanged_s = next((one for one in others if one[0].kind == begun.kind), others[0])
     if problem is None or now.kind == begun.kind or any_of:
-        if _age(run, now) < (SETTLED_S if now.certain else UNHURRIED_S):
+        # What is half written may have been so for long before it was seen.
+        stood_s = max(_age(run, now), unchanged_s if now.certain else 0.0)
+        if stood_s < (SETTLED_S if now.certain else UNHURRIED_S):
             return Unsettled("the login here has just changed", hint="it is looked at again")
         return AnotherAccount(run, begun, now)
     hint = f"{problem.hint}; or let {now.words()} pay: plandock resume {run.id}"
@@ -192,11 +194,15 @@ def _check_settled(run: Run, begun: Account, login: Login, owner: Owner, *, hurr
         return
     over = accounts.is_over(begun, time.time(), _ABOUT_TO_END_S)
     needed = SETTLED_S if hurry or over or run.spent_login == begun.mark else UNHURRIED_S
-    unchanged = 0.0
-    if login.written_at is not None:
-        unchanged = time.time() - max(login.written_at, owner.written_at)
-    if max(_age(run, now), unchanged) < needed:
+    if max(_age(run, now), _unchanged_s(login, owner)) < needed:
         raise Unsettled("the login here has just changed", hint="it is looked at again")
+
+
+def _unchanged_s(login: Login, owner: Owner) -> float:
+    """Seconds since either file was written; 0 where none says so, as with a Keychain."""
+    if login.written_at is None:
+        return 0.0
+    return time.time() - max(login.written_at, owner.written_at)
 
 
 def _age(run: Run, now: Account) -> float:
@@ -217,8 +223,11 @@ def check(run: Run, now: Account) -> None:
 def paying(run: Run, now: Account) -> dict[str, Any]:
     """The fields that change when a run's box is given a token of this account."""
     begun = Account.from_record(run.account)
-    if begun is not None and relate(begun, now) is Relation.SAME and not now.key:
-        now = replace(begun, mark=now.mark, until=now.until, plan=now.plan or begun.plan)
+    if begun is not None:
+        same = relate(begun, now) is Relation.SAME
+        # A file that changed since this login was chosen does not choose another account.
+        if not now.key if same else not _may_stand_in(run, begun, now):
+            now = replace(begun, mark=now.mark, until=now.until, plan=begun.plan or now.plan)
     changes: dict[str, Any] = {"account": now.to_record()}
     who = now.key and now.key + now.organization_key
     who = who or (now.mark if now.kind in ("token", "api-key") else now.kind)
@@ -255,6 +264,8 @@ def in_words(run: Run) -> list[str]:
         said = f"{names[0]} ({names[1]})" if len(names) == 2 else "".join(names)
         if shown.get("organization"):
             said += f", organisation {shown['organization']}"
+        if said and shown.get("plan"):
+            said += f", {shown['plan']}"
         if not said:
             said = {"token": "not known: a stored token names none", "api-key": "an API key"}.get(
                 str(payer.get("login")), "not known: Claude Code's files here name none"

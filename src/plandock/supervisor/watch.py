@@ -88,7 +88,10 @@ class Watch:
                     store.change(run.id, active_s=active)
                 if now - looked > _LOGIN_S and not stopping:
                     looked = now
-                    stopping = not self._renew(store, run)
+                    try:
+                        stopping = not self._renew(store, run)
+                    except accounts.Unsettled:
+                        looked -= _LOGIN_S - _LOOK_S  # again at once
         with self._errors():
             active = self._run.active_s + time.monotonic() - began
             store.change(self._run.id, active_s=active)
@@ -97,6 +100,7 @@ class Watch:
         """Hand the box the login that the host's own Claude Code has renewed meanwhile.
 
         False where that is another account's now: then the box is ended, and the run waits.
+        Raises :class:`Unsettled` where that shows in a moment.
         """
         if self._settings.billing == "api-key":
             return True
@@ -107,6 +111,8 @@ class Watch:
             store.change(run.id, reason="login", message=another.message, hint=another.hint)
             self._engine.stop(self._box)
             return False
+        except accounts.Unsettled:
+            raise
         except CredentialsError:
             return True  # no news: what the box has may do for long
         if login is not None and logins.mark_of(login) != run.login_mark:
