@@ -27,6 +27,7 @@ LABEL = "plandock.login"
 OWNER = "plandock.login.volume"
 FOLDER = "/plandock/login"
 FILE = f"{FOLDER}/.credentials.json"
+STATE = f"{FOLDER}/.claude.json"
 # Where the CLI signs in and renews (measured: both versions renew at platform.claude.com).
 HOSTS = ("api.anthropic.com", "claude.ai", "console.anthropic.com", "platform.claude.com")
 # Both versions renew by themselves with less than five minutes left, and not with seven
@@ -52,17 +53,17 @@ def forget(engine: Engine, volume: str) -> bool:
     return was
 
 
-def read(engine: Engine, image: str, volume: str) -> bytes | None:
-    """The CLI's credentials file out of the volume, None where there is none.
+def read(engine: Engine, image: str, volume: str, file: str = FILE) -> bytes | None:
+    """The CLI's credentials file out of the volume, or another one; None where there is none.
 
-    It holds the refresh token: for :func:`plandock.claude.login.parse_credentials` alone.
+    That holds the refresh token: for :func:`plandock.claude.login.parse_credentials` alone.
     """
     if not exists(engine, volume):
         return None
     spec = ContainerSpec(
         name=f"plandock-login-read-{secrets.token_hex(4)}",
         image=image,
-        argv=(*_SCRIPT, "read", FILE),
+        argv=(*_SCRIPT, "read", file),
         labels={LABEL: "reader", OWNER: volume},
         volumes=(VolumeMount(volume, FOLDER, read_only=True),),
         memory_bytes=256 << 20,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from plandock import paths
@@ -35,15 +35,38 @@ def find_login(
     min_life_s: float = 600.0,
     now: Callable[[], float] = time.time,
 ) -> Login:
-    """The login that a run starts with.
+    """The login that a new run starts with: the first good one of :func:`each_login`.
+
+    Raises :class:`CredentialsError` where there is none, or less than ``min_life_s`` seconds of
+    life in it.
+    """
+    problem: CredentialsError | None = None
+    for login in each_login(mode=mode, billing=billing, config_dir=config_dir, environ=environ):
+        try:
+            if isinstance(login, CredentialsError):
+                raise login
+            check_life(login, min_life_s, now())
+            return login
+        except CredentialsError as error:
+            # A locked Keychain or an old item is no reason to pass over a good file.
+            problem = problem or error
+    raise problem or absent(environ)
+
+
+def each_login(
+    *, mode: str = "auto", billing: str = "subscription", config_dir: Path,
+    environ: Mapping[str, str],
+) -> Iterator[Login | CredentialsError]:  # fmt: skip
+    """Every login that a run may use, the preferred one first, however much life is in them; in
+    the place of one that cannot be read, why.  None is read before it is asked for.
 
     ``mode`` is the setting ``credentials``: ``auto`` and ``sealed`` take a stored setup token,
     else the host's login (sealed differs in what is done with it); ``token`` and ``host`` take
     only the one.  ``box`` is no login of this machine: see ``plandock.box.keeper``.
     ``config_dir`` is Claude Code's folder, ``environ`` the user's own environment.  With
     ``billing="api-key"`` it is ``ANTHROPIC_API_KEY`` of ``environ``, and nothing else.  Raises
-    :class:`CredentialsError`
-    where there is none, or less than ``min_life_s`` seconds of life in it.
+    :class:`CredentialsError` for settings that exclude each other, and for a stored token that
+    cannot be used.
     """
     if billing == "api-key":
         if mode == "sealed":
@@ -51,21 +74,36 @@ def find_login(
                 "credentials = “sealed” lets no API key reach Anthropic, and billing is api-key",
                 hint='set billing = "subscription", or credentials = "auto"',
             )
-        return _api_key(environ)
+        yield _api_key(environ)
+        return
     if billing != "subscription":
         raise CredentialsError(f"billing “{billing}” is not known", hint="subscription or api-key")
     if mode not in MODES:
         raise CredentialsError(f"a login of the kind “{mode}” is not on this machine")
-    if mode != "host":
-        stored = _stored_setup_token()
-        if stored is not None:
-            return stored
-    if mode == "token":
+    stored = _stored_setup_token() if mode != "host" else None
+    if stored is not None:
+        yield stored
+    elif mode == "token":
         raise CredentialsError(
             "no setup token is stored", hint="make one with `claude setup-token`, then: "
             "plandock login",
         )  # fmt: skip
-    return _host_login(config_dir, environ, min_life_s, now())
+    if mode == "token":
+        return
+    for read in (_from_keychain, _from_file):  # the Keychain first, where there is one
+        try:
+            if (login := read(config_dir, environ)) is not None:
+                yield login
+        except CredentialsError as error:
+            yield error
+
+
+def absent(environ: Mapping[str, str]) -> CredentialsError:
+    """What to say where there is no login at all."""
+    hint = SIGN_IN
+    if environ.get("CLAUDE_CODE_OAUTH_TOKEN"):
+        hint = "CLAUDE_CODE_OAUTH_TOKEN is set here; give that token to: plandock login"
+    return CredentialsError("Claude Code is not logged in on this machine", hint=hint)
 
 
 def reread(
@@ -126,28 +164,6 @@ def forget_setup_token() -> bool:
     return True
 
 
-def _host_login(
-    config_dir: Path, environ: Mapping[str, str], min_life_s: float, now: float
-) -> Login:
-    """Keychain first, where there is one; the file else.  The first good one wins."""
-    problem: CredentialsError | None = None
-    for read in (_from_keychain, _from_file):
-        try:
-            login = read(config_dir, environ)
-            if login is not None:
-                check_life(login, min_life_s, now)
-                return login
-        except CredentialsError as error:
-            # A locked Keychain or an old item is no reason to pass over a good file.
-            problem = problem or error
-    if problem is not None:
-        raise problem
-    hint = SIGN_IN
-    if environ.get("CLAUDE_CODE_OAUTH_TOKEN"):
-        hint = "CLAUDE_CODE_OAUTH_TOKEN is set here; give that token to: plandock login"
-    raise CredentialsError("Claude Code is not logged in on this machine", hint=hint)
-
-
 def _from_keychain(config_dir: Path, environ: Mapping[str, str]) -> Login | None:
     program = keychain.security_program(environ)
     if program is None:
@@ -168,7 +184,11 @@ def _from_file(config_dir: Path, environ: Mapping[str, str]) -> Login | None:
         opened = jsonfile.read_bytes(file)
     except jsonfile.Unreadable as error:
         raise CredentialsError(f"{file} {error}", hint=SIGN_IN) from None
-    return None if opened is None else parse_credentials(opened.data, kind="file", where=str(file))
+    if opened is None:
+        return None
+    return parse_credentials(
+        opened.data, kind="file", where=str(file), written_at=opened.written_at
+    )
 
 
 def _stored_setup_token() -> Login | None:

@@ -36,6 +36,7 @@ class Opened:
     data: bytes
     mode: int
     owner: int
+    written_at: float  # Unix seconds
 
 
 def read_bytes(path: Path, *, limit: int = LIMIT_BYTES) -> Opened | None:
@@ -66,7 +67,7 @@ def read_bytes(path: Path, *, limit: int = LIMIT_BYTES) -> Opened | None:
         os.close(handle)
     if len(data) > limit:
         raise Unreadable(f"is larger than {limit} bytes")
-    return Opened(data, stat.S_IMODE(found.st_mode), found.st_uid)
+    return Opened(data, stat.S_IMODE(found.st_mode), found.st_uid, found.st_mtime)
 
 
 def parse_object(data: bytes | str) -> dict[str, Any]:

@@ -37,7 +37,8 @@ class Login:
     """One usable login.
 
     ``expires_at`` is in Unix seconds, None where nothing says when it ends; ``where`` names the
-    place it was read from, for people.
+    place it was read from, for people.  ``account`` and ``organization`` are Claude Code's own
+    identifiers, "" where they are not told; ``written_at`` is the file's, in Unix seconds.
     """
 
     kind: Kind
@@ -47,6 +48,10 @@ class Login:
     scopes: tuple[str, ...]
     rate_limit_tier: str = ""
     where: str = ""
+    # Whose it is, where that stands beside the token (2.1.332), and when that was written there.
+    account: str = ""
+    organization: str = ""
+    written_at: float | None = None
 
     def remaining_s(self, now: float) -> float | None:
         """Seconds left at Unix time ``now`` (negative: over), None where that is not known."""
@@ -92,7 +97,11 @@ class Login:
 
 
 def parse_credentials(
-    data: bytes | str, *, kind: Literal["file", "keychain"], where: str
+    data: bytes | str,
+    *,
+    kind: Literal["file", "keychain"],
+    where: str,
+    written_at: float | None = None,
 ) -> Login | None:
     """The login in the text of a ``.credentials.json`` or Keychain item.
 
@@ -120,6 +129,9 @@ def parse_credentials(
         scopes=_scopes(held.get("scopes"), where),
         rate_limit_tier=_name(held.get("rateLimitTier")),
         where=where,
+        account=_name(held.get("accountUuid")),
+        organization=_name(held.get("organizationUuid")),
+        written_at=written_at,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from plandock import git, paths, proc, settings
 from plandock.box import image as box_image
-from plandock.claude import billing, binary, credentials
+from plandock.claude import account, billing, binary, credentials
 from plandock.claude.redact import redact
 from plandock.cli import box_login
 from plandock.engines import detect
@@ -258,6 +258,9 @@ def _login(ground: Ground) -> Iterator[Finding]:
     words = {"setup-token": "a setup token", "api-key": "an API key"}
     said = f"{words.get(login.kind, 'the login of Claude Code')} from {login.where}"
     said += f", {login.subscription}" if login.subscription else ""
+    if login.kind in ("file", "keychain"):
+        whose = account.account_of(login, account.read_owner(ground.config_dir, ground.environ))
+        said += f", of {whose.words()}"
     left = login.remaining_s(time.time())
     if left is None:
         yield Finding("login", True, f"{said}; nothing says when it ends")

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from plandock import git, paths, settings
 from plandock.errors import PlandockError
-from plandock.hook import preflight
+from plandock.hook import accepted_login, preflight
 from plandock.printable import one_line
 from plandock.runs import alive, terminal
 from plandock.runs.model import Run, RunId, State, new_run_id, utc_now
@@ -85,6 +85,7 @@ def hand_off(
             fresh=trigger == "cleared" or not transcript,
             upstream=upstream(environ),
             login_volume=login_volume(environ),
+            account=accepted_login.look(chosen.credentials, chosen.billing, environ),
             settings=chosen.to_dict(),
             notes=notes,
             user_messages=list(user_messages),

@@ -178,6 +178,9 @@ class Run:
     tip: str = ""  # where a resumed run's workspace begins; empty: at the snapshot
     back_to: str = ""  # the state that a wait for the engine or for room interrupted
     login_mark: str = ""  # digest of the token that the box has
+    # Whose login the run began with, or the user's `resume` chose; and who has paid since when.
+    account: dict[str, Any] = field(default_factory=dict)
+    payers: list[dict[str, Any]] = field(default_factory=list)
     spent_login: str = ""  # digest of the token that the API refused; another one is waited for
     ending: dict[str, Any] = field(default_factory=dict)  # the end that was decided upon
     say: str = ""  # what the user wants said to the agent when it goes on
@@ -192,6 +195,10 @@ class Run:
         """The contract's JSON object; empty times and names are ``null``."""
         data = asdict(self)
         data["state"] = str(self.state)
+        data["billing"]["account"] = self.account.get("shown")
+        data["billing"]["accounts"] = [
+            {k: payer.get(k) for k in ("account", "login", "since")} for payer in self.payers
+        ]
         for name in _INTERNAL:
             del data[name]
         for name in _NULLABLE:
@@ -235,6 +242,8 @@ _INTERNAL = (
     "tip",
     "back_to",
     "login_mark",
+    "account",
+    "payers",
     "spent_login",
     "ending",
     "told",

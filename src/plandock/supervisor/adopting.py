@@ -50,6 +50,8 @@ def read_label(label: str, run_id: str) -> Run | None:
     if not known["snapshot"] or not Path(str(known["repo"])).is_dir():
         return None
     run = Run.from_record({**known, "settings": settings, "state": str(State.RUNNING)})
+    if isinstance(account := data.get("account"), dict):  # not in labels of older versions
+        run.account = account
     run.handoff_key = run.handoff_key or run.id
     return replace(run, staged=True, attempt=run.attempt + 1)
 

@@ -33,6 +33,7 @@ from plandock.runs.database import FolderGone
 from plandock.runs.model import Run, State, utc_now
 from plandock.runs.store import Store
 from plandock.supervisor import (
+    accounts,
     freezing,
     harvesting,
     held,
@@ -173,7 +174,7 @@ def _queued(store: Store, run: Run) -> bool:
     if run.stop_requested:
         _end(store, run, stopped("stopped"))
         return True
-    run = freezing.freeze(store, run)
+    run = freezing.freeze(store, accounts.note(store, run))
     if store.admit(run.id, int(run.settings.get("max_parallel", 2))):
         queue.wake(store)
         return True

@@ -3,50 +3,71 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
 import time
-from pathlib import Path
+from typing import Any
 
 from plandock.box import keeper, launch
-from plandock.claude import credentials
+from plandock.claude.account import Account, Owner, account_of, parse_owner
+from plandock.claude.account import mark_of as mark_of
 from plandock.claude.login import Login, check_life, parse_credentials
+from plandock.engines import detect
 from plandock.engines.protocol import Engine
 from plandock.errors import CredentialsError, PlandockError
 from plandock.runs.model import Run
 from plandock.runs.store import Store
 from plandock.settings.environment import LOGIN_VOLUME
 from plandock.settings.keys import Settings
+from plandock.supervisor import accounts
 
 SIGN_IN_AGAIN = "plandock login --box"
 
 
-def on_this_machine(run: Run, settings: Settings, *, min_life_s: float = 600.0) -> Login | None:
-    """The login that the user's machine has for a run; None where it lies in the engine."""
+# How long a login that has just changed is looked at until it is judged (seconds).
+_PATIENCE_S = 20.0
+_LOOK_S = 0.5
+
+
+def on_this_machine(
+    run: Run, settings: Settings, *, min_life_s: float = 600.0, hurry: bool = False
+) -> Login | None:
+    """The login that the user's machine has for a run; None where it lies in the engine.
+
+    Of the account that the run began with: raises as :func:`plandock.supervisor.accounts.choose`.
+    """
     if settings.credentials == "box" and settings.billing == "subscription":
         return None
-    return credentials.find_login(
-        mode=settings.credentials,
-        billing=settings.billing,
-        config_dir=Path(run.config_dir),
-        environ=os.environ,
-        min_life_s=min_life_s,
-    )
+    return accounts.choose(run, settings, min_life_s=min_life_s, hurry=hurry)
 
 
-def kept_in_a_volume(engine: Engine, image: str, run: Run) -> Login:
-    """The login of `plandock login --box`; the CLI is let renew it where it is about to end.
+def settled(run: Run, settings: Settings, *, hurry: bool = False) -> Login | None:
+    """As :func:`on_this_machine`; waits for a moment where the login has just changed."""
+    end = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return on_this_machine(run, settings, hurry=hurry)
+        except accounts.Unsettled:
+            if time.monotonic() > end:
+                raise
+            time.sleep(_LOOK_S)
 
-    Raises :class:`CredentialsError` where there is none, or none that can be used any more.
+
+def kept_in_a_volume(engine: Engine, image: str, run: Run) -> tuple[Login, Account]:
+    """The login of `plandock login --box`, and whose it is; the CLI is let renew it where it is
+    about to end.
+
+    Raises :class:`CredentialsError` where there is none, or none that can be used any more, or
+    it is of another account than the run began with.
     """
     volume = run.login_volume or LOGIN_VOLUME
     with keeper.held():
         login = _read(engine, image, volume)
+        accounts.check(run, whose := _whose(engine, image, volume, login))
         try:
             check_life(login, keeper.ENOUGH_LIFE_S, time.time())
         except CredentialsError:
             keeper.renew(engine, image, run.upstream, volume)
             login = _read(engine, image, volume)
+            accounts.check(run, whose := _whose(engine, image, volume, login))
     try:
         check_life(login, keeper.ENOUGH_LIFE_S, time.time())
     except CredentialsError as error:
@@ -54,7 +75,45 @@ def kept_in_a_volume(engine: Engine, image: str, run: Run) -> Login:
         raise CredentialsError(
             f"{said}, and Claude Code did not renew it", hint=SIGN_IN_AGAIN
         ) from error
-    return login
+    return login, whose
+
+
+def _whose(engine: Engine, image: str, volume: str, login: Login) -> Account:
+    """The account of a login in a volume: as its own file says, or the state file beside it."""
+    owner = None
+    if not login.account:
+        data = keeper.read(engine, image, volume, keeper.STATE)
+        owner = None if data is None else parse_owner(data)
+    return account_of(login, owner or Owner(), kind="box")
+
+
+def adopted(run: Run) -> tuple[dict[str, Any], str]:
+    """What changes when the user lets a run go on, and a sentence of it: where the login here is
+    of another account, that is the one from now on.  Nothing changes where none can be read."""
+    if not run.account:
+        return {}, ""
+    settings = Settings.from_dict(run.settings)
+    try:
+        if settings.credentials == "box" and settings.billing == "subscription":
+            volume = run.login_volume or LOGIN_VOLUME
+            engine = detect.choose(run.engine or settings.engine)
+            # Not held: somebody may be signing in just now, and nothing is renewed here.
+            login = _read(engine, run.image, volume)
+            accounts.check(run, _whose(engine, run.image, volume, login))
+            return {}, ""
+        end = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                accounts.choose(run, settings, min_life_s=0.0, hurry=True, any_of=True)
+                return {}, ""
+            except accounts.Unsettled:
+                if time.monotonic() > end:
+                    return {}, ""
+                time.sleep(_LOOK_S)
+    except accounts.AnotherAccount as another:
+        return accounts.adopt(run, another.now)
+    except PlandockError:
+        return {}, ""
 
 
 def _read(engine: Engine, image: str, volume: str) -> Login:
@@ -69,11 +128,6 @@ def _read(engine: Engine, image: str, volume: str) -> Login:
     return login
 
 
-def mark_of(login: Login) -> str:
-    """A word by which a token is known again; the token cannot be read from it."""
-    return hashlib.sha256(b"plandock\0" + login.token.reveal().encode()).hexdigest()[:16]
-
-
 def is_superseded(store: Store, run: Run) -> bool:
     """Whether this machine has another login than the one that was refused in this attempt, or
     handed one in meanwhile: whether the agent had the time to use that shows in the next box."""
@@ -81,7 +135,7 @@ def is_superseded(store: Store, run: Run) -> bool:
     if renewed and renewed[-1] > store.last_move(run.id):
         return True
     with contextlib.suppress(PlandockError):
-        login = on_this_machine(run, Settings.from_dict(run.settings))
+        login = settled(run, Settings.from_dict(run.settings), hurry=True)
         return login is not None and mark_of(login) != run.login_mark
     return False
 

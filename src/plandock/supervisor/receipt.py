@@ -11,6 +11,7 @@ from plandock import paths
 from plandock.printable import one_line
 from plandock.runs.model import Run
 from plandock.runs.store import Store
+from plandock.supervisor import accounts
 
 # A box may have asked for thousands; the rest of the line has to be seen, too.
 _MOST_TARGETS = 8
@@ -74,6 +75,7 @@ def as_text(run: Run) -> str:
         ("from", f"{run.base[:12]} in {run.repo}"),
         ("branch", f"{run.branch}  {run.commits} commit(s)" if run.commits else "no commits"),
         ("paid by", payer(run)),
+        *(("account", text) for text in accounts.in_words(run)),
         ("time", f"{seconds:.0f} s, {run.turns} turn(s)" if seconds is not None else "-"),
         (
             "tokens",

@@ -11,7 +11,7 @@ from plandock.errors import PlandockError, RepositoryError
 from plandock.runs.model import Run, State
 from plandock.runs.store import Store
 from plandock.settings.keys import Settings
-from plandock.supervisor import queue
+from plandock.supervisor import logins, queue
 from plandock.workspace import branch
 
 
@@ -23,20 +23,24 @@ def resume(store: Store, run: Run, words: str = "") -> tuple[Run, str]:
     if run.state is State.DONE:
         raise PlandockError(f"{run.id} is done", hint=f"plandock show {run.id}")
     if run.state is State.WAITING:
-        changes: dict[str, Any] = {"waiting_until": "", "spent_login": ""}
-        run = store.change(run.id, **changes, **({"say": words} if words else {}))
+        changes, told = logins.adopted(run)
+        changes |= {"waiting_until": "", "spent_login": ""} | ({"say": words} if words else {})
+        run = store.change(run.id, **changes)
         queue.wake(store)
-        return run, f"{run.id} was waiting ({run.reason}) and is looked at again now"
+        said = f"{run.id} was waiting ({run.reason}) and is looked at again now"
+        return run, f"{said}; {told}" if told else said
     if not run.state.final:
         return run, f"{run.id} is {run.state} already"
     if not (paths.run_dir(run.id) / "plan.md").is_file():
         raise PlandockError(f"the folder of {run.id} is gone", hint=f"plandock drop {run.id}")
     _check_ground(run)
-    moved = store.move(run.id, run.state, State.QUEUED, **_afresh(store, run, words))
+    changes, told = logins.adopted(run)
+    moved = store.move(run.id, run.state, State.QUEUED, **_afresh(store, run, words), **changes)
     if moved is None:
         return store.get(run.id), f"{run.id} is going already"
     queue.start(store, moved)
-    return moved, f"{run.id} goes on → branch {moved.branch}"
+    said = f"{run.id} goes on → branch {moved.branch}"
+    return moved, f"{said}; {told}" if told else said
 
 
 def _check_ground(run: Run) -> None:

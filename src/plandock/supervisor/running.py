@@ -106,7 +106,7 @@ def conclude(
     if verdict.kind == "end":
         target = State.HARVESTING
         changes |= {"ending": verdict.ending, "strikes": 0}
-    elif verdict.reason == "login" and logins.is_superseded(store, run):
+    elif verdict.reason == "login" and not verdict.kept and logins.is_superseded(store, run):
         # Nobody need be told: it came too late for the CLI's tries, and that is all.
         target = State.QUEUED
         changes |= {
@@ -119,7 +119,7 @@ def conclude(
             "reason": verdict.reason,
             "message": verdict.message,
             "waiting_until": utc_time(verdict.until) if verdict.until else "",
-            "spent_login": run.login_mark if verdict.reason == "login" else "",
+            "spent_login": run.login_mark if verdict.reason == "login" and not verdict.kept else "",
             "strikes": verdict.strikes,
             "hint": verdict.hint,
         }

@@ -22,7 +22,7 @@ from plandock.gateway import presets
 from plandock.runs.model import Run, State
 from plandock.runs.store import Store
 from plandock.settings.keys import Settings
-from plandock.supervisor import harvesting, logins
+from plandock.supervisor import accounts, harvesting, logins
 from plandock.supervisor.freezing import frozen_conversation
 from plandock.supervisor.order import start_order
 from plandock.supervisor.steps import begin
@@ -40,7 +40,7 @@ def stage(store: Store, run: Run) -> None:
     git.check_there(run.repo)
     engine = detect.choose(run.engine if run.staged else settings.engine)
     begin(store, run, "login")
-    login = logins.on_this_machine(run, settings)
+    login = logins.settled(run, settings)
     version = run.cli_version if run.staged else binary.version_of(Path(run.claude))
     run = store.change(run.id, engine=engine.name, cli_version=version)
     launch.remove_containers(engine, run)
@@ -54,11 +54,14 @@ def stage(store: Store, run: Run) -> None:
         progress=lambda line: print(line, flush=True),
     )
     if login is None:
-        login = logins.kept_in_a_volume(engine, image, run)
+        login, whose = logins.kept_in_a_volume(engine, image, run)
+    else:
+        whose = accounts.whose(run, login)
     way = presets.find(settings.egress, os.environ, run.cwd)
     run = store.change(
         run.id,
         image=image,
+        account=run.account or whose.to_record(),
         reach=way.reach,
         notes=list(
             dict.fromkeys(
@@ -98,6 +101,7 @@ def stage(store: Store, run: Run) -> None:
         events_offset=events.stat().st_size if events.exists() else 0,
         say="",
         login_mark=logins.mark_of(login),
+        **accounts.paying(run, whose),
     )
     for text in moved.user_messages[len(run.user_messages) :] if moved else ():
         launch.tell(engine, run, {"op": "say", "text": text})

@@ -51,6 +51,7 @@ class Verdict:
     message: str = ""
     hint: str = ""
     strikes: int = 0  # attempts in a row that got nowhere, this one counted
+    kept: bool = False  # a wait for a login whose token was not refused
 
 
 def judge(
@@ -77,6 +78,12 @@ def judge(
             hint="make room there; the run goes on by itself",
             strikes=run.strikes,
         )
+    if run.reason == "login" and not progress.succeeded:
+        # The watch ended the box: this machine has another account's login now.
+        return Verdict(
+            "wait", reason="login", message=run.message, hint=run.hint, strikes=run.strikes,
+            kept=True,
+        )  # fmt: skip
     result = progress.result or {}
     if result.get("subtype") in ("error_max_turns", "error_max_budget_usd"):
         reason = "max_turns" if result["subtype"] == "error_max_turns" else "budget"

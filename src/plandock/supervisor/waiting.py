@@ -21,7 +21,7 @@ from plandock.errors import CredentialsError, PlandockError
 from plandock.runs.model import Run, State
 from plandock.runs.store import Store
 from plandock.settings.keys import Settings
-from plandock.supervisor import logins
+from plandock.supervisor import accounts, logins
 from plandock.supervisor.steps import say
 from plandock.supervisor.verdict import stopped
 from plandock.supervisor.watch import LEAST_ROOM
@@ -93,6 +93,9 @@ def _look_for_login(store: Store, run: Run) -> None:
     settings = Settings.from_dict(run.settings)
     try:
         login = logins.on_this_machine(run, settings)
+    except accounts.Unsettled:
+        time.sleep(_LOOK_S / 2)
+        return
     except CredentialsError as error:
         if error.message != run.message:
             store.change(run.id, message=error.message, hint=error.hint)

@@ -19,7 +19,7 @@ from plandock.errors import CredentialsError, PlandockError
 from plandock.runs.model import Run
 from plandock.runs.store import Store
 from plandock.settings.keys import Settings
-from plandock.supervisor import logins
+from plandock.supervisor import accounts, logins
 from plandock.supervisor.log_lines import lines_of
 from plandock.supervisor.steps import say
 
@@ -86,24 +86,42 @@ class Watch:
                 if now - saved > _SAVE_S:
                     saved = now
                     store.change(run.id, active_s=active)
-                if now - looked > _LOGIN_S:
+                if now - looked > _LOGIN_S and not stopping:
                     looked = now
-                    self._renew(store, run)
+                    try:
+                        stopping = not self._renew(store, run)
+                    except accounts.Unsettled:
+                        looked -= _LOGIN_S - _LOOK_S  # again at once
         with self._errors():
             active = self._run.active_s + time.monotonic() - began
             store.change(self._run.id, active_s=active)
 
-    def _renew(self, store: Store, run: Run) -> None:
-        """Hand the box the login that the host's own Claude Code has renewed meanwhile."""
+    def _renew(self, store: Store, run: Run) -> bool:
+        """Hand the box the login that the host's own Claude Code has renewed meanwhile.
+
+        False where that is another account's now: then the box is ended, and the run waits.
+        Raises :class:`Unsettled` where that shows in a moment.
+        """
         if self._settings.billing == "api-key":
-            return
-        with contextlib.suppress(CredentialsError):
+            return True
+        try:
             login = logins.on_this_machine(run, self._settings, min_life_s=0.0)
-            if login is not None and logins.mark_of(login) != run.login_mark:
-                logins.hand_over(self._engine, run, login)
-                store.change(run.id, login_mark=logins.mark_of(login))
-                store.note_event(run.id, "login-renewed")
-                say("the renewed login was handed in")
+        except accounts.AnotherAccount as another:
+            say(f"the box is ended: {another.message}")
+            store.change(run.id, reason="login", message=another.message, hint=another.hint)
+            self._engine.stop(self._box)
+            return False
+        except accounts.Unsettled:
+            raise
+        except CredentialsError:
+            return True  # no news: what the box has may do for long
+        if login is not None and logins.mark_of(login) != run.login_mark:
+            logins.hand_over(self._engine, run, login)
+            changes = accounts.paying(run, accounts.whose(run, login))
+            store.change(run.id, login_mark=logins.mark_of(login), **changes)
+            store.note_event(run.id, "login-renewed")
+            say("the renewed login was handed in")
+        return True
 
     def _keep_gateway(self, store: Store) -> None:
         """Start the gateway again whenever it ends before the box does."""
