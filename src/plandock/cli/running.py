@@ -13,7 +13,7 @@ from plandock.cli import standing
 from plandock.cli.common import json_option, print_json, run_argument
 from plandock.cli.sessions import find_session
 from plandock.errors import Busy, UsageError
-from plandock.hook import handoff
+from plandock.hook import added_folders, handoff
 from plandock.hook.payload import LARGEST_PLAN
 from plandock.printable import one_line
 from plandock.runs.model import State
@@ -46,6 +46,7 @@ def run(
         tool_use_id=f"manual-{uuid.uuid4()}",
         trigger="manual",
         transcript=transcript,
+        folders_left_out=added_folders.known(transcript, str(cwd)) if transcript else (),
         flags={"branch": branch} if branch else {},
     )
     if not waits:

@@ -15,24 +15,25 @@ from itertools import islice
 
 from plandock import paths
 from plandock.hook import transcript as records_of
-from plandock.hook.payload import Event, clean_path
+from plandock.hook.payload import clean_path
 from plandock.settings import project
 from plandock.settings.claude_project import LOCAL, files_read, main_work_tree, work_tree
 
 _MOST = 20
 _LARGEST_ARGUMENTS = 1 << 20
-_ADDED = re.compile(r"Added (?:\x1b\[[0-9;]*m)*(/[^\x00-\x1f\x7f]{1,4000}?)(?:\x1b\[[0-9;]*m)* as a ")
+_COLOUR = r"(?:\x1b\[[0-9;]*m)*"
+_ADDED = re.compile(rf"Added {_COLOUR}(/[^\x00-\x1f\x7f]{{1,4000}}?){_COLOUR} as a ")
 _NEEDLES = (b'"additionalWorkingDirectories"', b" as a working directory")
 
 
-def of_event(event: Event, folder: str, *, pid: int) -> list[str]:
-    """What is known of such folders as an event comes; never raises, for a plan goes all the same.
+def known(transcript: str, folder: str, *, shell: str = "", pid: int = 0) -> list[str]:
+    """What is known of such folders; never raises, for a plan goes all the same.
 
-    ``folder`` is the conversation's, ``pid`` the process of its CLI.
+    ``folder`` is the conversation's, ``shell`` where its shell stands, ``pid`` its CLI's process.
     """
     try:
-        named = [*_in_records(event.transcript), *_in_arguments(pid), *_in_settings(folder)]
-        return outside(folder, shell=event.cwd, named=named)
+        named = [*_in_records(transcript), *_in_arguments(pid), *_in_settings(folder)]
+        return outside(folder, shell=shell, named=named)
     except (OSError, ValueError, RecursionError):
         return []
 

@@ -263,7 +263,9 @@ def _hand_off(event: Event, decision: Decision, recorded: Recorded) -> int:
         run, _ = handoff.hand_off(
             plan=plan,
             cwd=folder,
-            folders_left_out=added_folders.of_event(event, folder, pid=_cli_pid()),
+            folders_left_out=added_folders.known(
+                event.transcript, folder, shell=event.cwd, pid=_cli_pid()
+            ),
             session_id=session,
             tool_use_id="cleared" if cleared else event.tool_use_id,
             trigger=decision.trigger,
