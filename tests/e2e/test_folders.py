@@ -87,7 +87,7 @@ def test_the_run_lands_in_the_conversations_repository_wherever_its_shell_stands
     Before, all of them landed in the other repository.
     """
     laptop = make_laptop(claude_cli, engine)
-    settle(laptop)
+    settle(laptop, library.root)
     play(standin, bash("cd ../library && ls"))
     laptop.plandock("init", "--scope", "user")
     before = library.git("for-each-ref")
@@ -117,7 +117,7 @@ def test_a_cleared_conversation_is_handed_off_though_its_shell_had_gone_elsewher
     Before, 2.1.332 told nothing then that linked the two, and the plan ran on the laptop.
     """
     laptop = make_laptop(claude_cli)
-    settle(laptop, showClearContextOnPlanAccept=True)
+    settle(laptop, library.root, showClearContextOnPlanAccept=True)
     laptop.plandock("init", "--scope", "user")
     planning = planning_scene(PLAN, [bash("cd ../library && ls")], match="^Plan it please")
     standin.script = scenes(local_execution_scene(), planning)
@@ -141,7 +141,7 @@ def test_control_without_plandock_the_plan_is_carried_out_on_the_host(
 ) -> None:
     """The same conversations without the hooks write a file on this machine."""
     laptop = make_laptop(claude_cli)
-    settle(laptop, showClearContextOnPlanAccept=True)
+    settle(laptop, library.root, showClearContextOnPlanAccept=True)
     planning = planning_scene(PLAN, [bash("cd ../library && ls")], match="^Plan it please")
     standin.script = scenes(local_execution_scene(), planning)
     accept(laptop, tmux, laptop.repo.root, "--add-dir", "../library", option=option)
