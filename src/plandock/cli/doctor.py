@@ -157,6 +157,13 @@ def _image(ground: Ground) -> Iterator[Finding]:
 
 def _hooks(ground: Ground) -> Iterator[Finding]:
     here = Path.cwd()
+    named = ground.environ.get("CLAUDE_CONFIG_DIR")
+    if named is not None and not named.startswith("/"):
+        yield Finding(
+            "hooks", None, "CLAUDE_CONFIG_DIR is no absolute path: Claude Code has other user "
+            f"settings in each folder that it is started in, here those of {ground.config_dir}",
+            "set it to an absolute path",
+        )  # fmt: skip
     read = claude_project.files_read(here, config_dir=ground.config_dir, version=ground.cli_version)
     found = [w for file in read for w in wired_file(file.tier, file.path)]
     for place in found:
