@@ -23,8 +23,9 @@ def prompt(run: Run) -> str:
 
 
 def _folders(run: Run) -> str:
-    """Where the agent's shell begins, if not at the top, and which folders it looks for in vain."""
-    told = f" Your shell begins in {run.cwd}." if run.cwd != run.repo else ""
+    """Where the agent's shell begins, and which folders it would look for in vain."""
+    elsewhere = run.cwd != run.repo or run.folders_left_out
+    told = f" Your shell begins in {run.cwd}." if elsewhere else ""
     if run.folders_left_out:
         told += (
             f" Of this machine there is nothing else: {', '.join(run.folders_left_out)} is not "
