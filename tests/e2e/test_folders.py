@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,8 +20,11 @@ from plandock import paths
 from plandock.settings.claude_project import files_read
 from plandock.standin import (
     LOCAL_EXECUTION_FILE,
+    Scene,
+    Script,
     StandIn,
     ToolCall,
+    Turn,
     bash,
     local_execution_scene,
     planning_scene,
@@ -120,7 +124,7 @@ def test_a_cleared_conversation_is_handed_off_though_its_shell_had_gone_elsewher
     settle(laptop, library.root, showClearContextOnPlanAccept=True)
     laptop.plandock("init", "--scope", "user")
     planning = planning_scene(PLAN, [bash("cd ../library && ls")], match="^Plan it please")
-    standin.script = scenes(local_execution_scene(), planning)
+    standin.script = Script(scenes=(local_execution_scene(), planning))
     accept(laptop, tmux, laptop.repo.root, "--add-dir", "../library", option=CLEARED)
     claude_screen.wait_until(
         tmux, lambda: laptop.recorded() or written(laptop.repo.root, library.root)
@@ -143,7 +147,7 @@ def test_control_without_plandock_the_plan_is_carried_out_on_the_host(
     laptop = make_laptop(claude_cli)
     settle(laptop, library.root, showClearContextOnPlanAccept=True)
     planning = planning_scene(PLAN, [bash("cd ../library && ls")], match="^Plan it please")
-    standin.script = scenes(local_execution_scene(), planning)
+    standin.script = Script(scenes=(local_execution_scene(), planning))
     accept(laptop, tmux, laptop.repo.root, "--add-dir", "../library", option=option)
     claude_screen.wait_until(tmux, lambda: written(laptop.repo.root, library.root))
 
@@ -214,7 +218,7 @@ def run_in(laptop: Laptop, folder: Path, *words: str) -> subprocess.CompletedPro
         laptop.repo = root
 
 
-def hooks_in(laptop: Laptop, folder: Path) -> dict[str, object]:
+def hooks_in(laptop: Laptop, folder: Path) -> dict[str, Any]:
     """What `doctor` says of the hooks in a folder: the first that is wrong, else the first."""
     found = json.loads(run_in(laptop, folder, "doctor", "--json").stdout)
     lines = [x for x in found if x["check"] == "hooks"]
@@ -222,7 +226,7 @@ def hooks_in(laptop: Laptop, folder: Path) -> dict[str, object]:
 
 
 def test_claude_code_reads_the_settings_files_that_plandock_says(
-    make_laptop: Callable[..., Laptop], claude_cli: Path, tmp_path: Path
+    make_laptop: Callable[..., Laptop], standin: StandIn, claude_cli: Path, tmp_path: Path
 ) -> None:
     """In every folder that may have settings stands a hook; those that come are those named."""
     laptop = make_laptop(claude_cli)
@@ -242,7 +246,9 @@ def test_claude_code_reads_the_settings_files_that_plandock_says(
     (home / "sub-link").symlink_to(top / "src")
     roots = [home, top, linked, inner, bare, home / "of-bare", nested, forged, empty]
     roots += [home / "plain", top / "vendor"]
-    starts = [*roots, *(f / "src" for f in roots if f != bare), home / "link", home / "sub-link"]
+    below = (top, linked, home / "of-bare", nested, forged, empty, home / "plain")
+    starts = [home, top, linked, inner, nested, top / "vendor", home / "link", home / "sub-link"]
+    starts += [folder / "src" for folder in below]
     (asked := tmp_path / "asked").mkdir()
     for folder in dict.fromkeys([*roots, *(f / "src" for f in (top, linked, nested))]):
         for name in ("settings.json", "settings.local.json"):
@@ -252,11 +258,11 @@ def test_claude_code_reads_the_settings_files_that_plandock_says(
             hook = {"type": "command", "command": mark}
             path.write_text(json.dumps({"hooks": {"SessionStart": [{"hooks": [hook]}]}}))
     version = version_of(claude_cli)
+    standin.script = Script(scenes=(Scene("hello", (Turn("Hello."),)),))
 
     def read_by_the_cli(start: Path) -> set[str]:
         start.mkdir(exist_ok=True)
         folder = asked / str(abs(hash(start)))
-        # It has no login in this place, and ends as soon as its hooks have run.
         env = {**laptop.env, "ASKED": str(folder)}
         subprocess.run(
             [laptop.cli, "-p", "hello"], cwd=start, env=env, stdin=subprocess.DEVNULL,
