@@ -168,7 +168,7 @@ def test_folders_that_were_added_are_known_by_every_way_in_which_they_are(folder
     words = ["--add-dir", "../d", "../lib", "--verbose", "../e"]
     with subprocess.Popen(["sh", "-c", "read x", *words], stdin=subprocess.PIPE) as cli:
         transcript = keep(app, *records)
-        hooks.until(Path(f"/proc/{cli.pid}/cmdline").read_bytes)
+        hooks.until(lambda: bool(Path(f"/proc/{cli.pid}/cmdline").read_bytes()))
         found = added_folders.known(transcript, str(app), shell=str(api), pid=cli.pid)
         cli.kill()
     assert set(found) == {*map(str, others), str(lib)}
