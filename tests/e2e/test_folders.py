@@ -231,23 +231,20 @@ def test_claude_code_reads_the_settings_files_that_plandock_says(
     """In every folder that may have settings stands a hook; those that come are those named."""
     laptop = make_laptop(claude_cli)
     top, home = laptop.repo.root, laptop.home
-    linked, inner, bare = home / "linked", top / ".claude/worktrees/inner", home / "bare.git"
-    for folder in (linked, inner):
-        laptop.repo.git("worktree", "add", "-q", str(folder))
+    linked, bare = home / "linked", home / "bare.git"
+    laptop.repo.git("worktree", "add", "-q", str(linked))
     laptop.repo.git("clone", "-q", "--bare", str(top), str(bare))
     Repository(bare).git("worktree", "add", "-q", str(home / "of-bare"), "-b", "of-bare")
     nested = make_repository(top / "vendor" / "nested").root
-    forged, empty = home / "forged", home / "empty"
-    (empty / ".git").mkdir(parents=True)
+    forged = home / "forged"
     forged.mkdir()
     (forged / ".git").write_text(f"gitdir: {top}/.git/worktrees/linked\n")
     (home / "plain").mkdir()
-    (home / "link").symlink_to(top)
     (home / "sub-link").symlink_to(top / "src")
-    roots = [home, top, linked, inner, bare, home / "of-bare", nested, forged, empty]
+    roots = [home, top, linked, bare, home / "of-bare", nested, forged]
     roots += [home / "plain", top / "vendor"]
-    below = (top, linked, home / "of-bare", nested, forged, empty, home / "plain")
-    starts = [home, top, linked, inner, nested, top / "vendor", home / "link", home / "sub-link"]
+    starts = [home, linked, top / "vendor", home / "sub-link"]
+    below = (top, linked, nested, home / "of-bare", forged, home / "plain")
     starts += [folder / "src" for folder in below]
     (asked := tmp_path / "asked").mkdir()
     for folder in dict.fromkeys([*roots, *(f / "src" for f in (top, linked, nested))]):
