@@ -74,16 +74,36 @@ def hook_launcher() -> Path:
 
 
 def claude_config_dir() -> Path:
-    """Claude Code's own folder: ``$CLAUDE_CONFIG_DIR`` or ``~/.claude``."""
-    value = os.environ.get("CLAUDE_CONFIG_DIR", "")
-    return Path(value) if value else home() / ".claude"
+    """Claude Code's own folder: ``$CLAUDE_CONFIG_DIR`` or ``~/.claude``.
+
+    Like Claude Code (measured, 2.1.197 and 2.1.332) it takes a relative value, and an empty one,
+    from the folder in which it is started, and expands no tilde.
+    """
+    value = os.environ.get("CLAUDE_CONFIG_DIR")
+    return home() / ".claude" if value is None else Path(os.path.abspath(value))
 
 
 def project_key(directory: str) -> str:
     """The folder name under ``projects/`` that Claude Code uses for a working directory.
 
-    Every character outside ``[A-Za-z0-9]`` becomes ``-`` (shared facts, section 3, measured).
-    JavaScript counts UTF-16 units, so a character beyond the basic plane becomes two dashes.
+    Every character outside ``[A-Za-z0-9]`` becomes ``-``; what is longer than 200 characters is
+    cut there and gets a hash of the whole (measured, 2.1.197 and 2.1.332).  JavaScript counts
+    UTF-16 units, so a character beyond the basic plane becomes two dashes.
     """
-    wide = "".join(c if ord(c) < 0x10000 else c + "\ufffd" for c in directory)
-    return re.sub(r"[^A-Za-z0-9]", "-", wide)
+    raw = directory.encode("utf-16-le", "surrogatepass")
+    units = [raw[n] | raw[n + 1] << 8 for n in range(0, len(raw), 2)]
+    key = re.sub(r"[^A-Za-z0-9]", "-", "".join(map(chr, units)))
+    if len(key) <= _LONGEST_KEY:
+        return key
+    number = 0
+    for unit in units:
+        number = (number * 31 + unit) & 0xFFFFFFFF
+    number = min(number, (1 << 32) - number)  # the absolute value of a signed number
+    digits = ""
+    while number:
+        number, digit = divmod(number, 36)
+        digits = "0123456789abcdefghijklmnopqrstuvwxyz"[digit] + digits
+    return f"{key[:_LONGEST_KEY]}-{digits or '0'}"
+
+
+_LONGEST_KEY = 200

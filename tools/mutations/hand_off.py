@@ -45,6 +45,29 @@ HAND_OFF: tuple[Mutation, ...] = (
         why="after a clearing the first tool call is the acceptance",
     ),
     Mutation(
+        name="run-follows-the-shell",
+        promise=2,
+        file="src/plandock/hook/conversation_folder.py",
+        before="    if not started or started == kept:\n        return kept\n",
+        after="    if not started or started == kept:\n        return shell\n",
+        tests=(
+            "tests/unit/test_conversation_folder.py"
+            "::test_the_shell_s_folder_is_not_the_conversation_s",
+        ),
+        why="a run lands in the conversation's repository, not where the model's shell stands",
+    ),
+    Mutation(
+        name="settings-of-the-top-count-below",
+        promise=2,
+        file="src/plandock/settings/claude_project.py",
+        before='SettingsFile("project", folder / ".claude" / SHARED)',
+        after='SettingsFile("project", (work_tree(folder) or folder) / ".claude" / SHARED)',
+        tests=(
+            "tests/unit/test_claude_project.py::test_the_project_s_file_is_that_of_the_very_folder",
+        ),
+        why="Claude Code reads a project's settings in the very folder that it is started in",
+    ),
+    Mutation(
         name="same-key-recorded-twice",
         promise=1,
         file="src/plandock/runs/store.py",

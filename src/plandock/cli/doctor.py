@@ -18,10 +18,10 @@ from plandock.engines import detect
 from plandock.engines.protocol import Engine
 from plandock.errors import CredentialsError, EngineError, PlandockError
 from plandock.hook import entry as hook_entry
-from plandock.hook.settings_file import wired
+from plandock.hook.settings_file import wired, wired_file
 from plandock.printable import one_line
 from plandock.runs.store import Store
-from plandock.settings import Settings, project
+from plandock.settings import Settings, claude_project, project
 from plandock.supervisor import logins
 
 # A login with less than this is renewed before a run of any length ends (seconds).
@@ -156,7 +156,16 @@ def _image(ground: Ground) -> Iterator[Finding]:
 
 
 def _hooks(ground: Ground) -> Iterator[Finding]:
-    found = wired(ground.config_dir, ground.repo)
+    here = Path.cwd()
+    named = ground.environ.get("CLAUDE_CONFIG_DIR")
+    if named is not None and not named.startswith("/"):
+        yield Finding(
+            "hooks", None, "CLAUDE_CONFIG_DIR is no absolute path: Claude Code has other user "
+            f"settings in each folder that it is started in, here those of {ground.config_dir}",
+            "set it to an absolute path",
+        )  # fmt: skip
+    read = claude_project.files_read(here, config_dir=ground.config_dir, version=ground.cli_version)
+    found = [w for file in read for w in wired_file(file.tier, file.path)]
     for place in found:
         if place.problem:
             yield Finding("hooks", False, place.problem, f"mend {place.path}")
@@ -172,13 +181,27 @@ def _hooks(ground: Ground) -> Iterator[Finding]:
             yield Finding("hooks", True, f"wired in {place.path} ({place.scope})")
     ours = [w for w in found if not w.problem]
     if not ours:
-        yield Finding("hooks", False, "Claude Code does not call plandock", "plandock init")
+        yield _not_read_here(ground, here, {w.path for w in found})
     elif len(ours) > 1:
         scopes = ", ".join(w.scope for w in ours)
         yield Finding(
             "hooks", None, f"wired more than once ({scopes}): every hook is called twice",
             f"plandock uninit --scope {ours[-1].scope}",
         )  # fmt: skip
+
+
+def _not_read_here(ground: Ground, here: Path, read: set[Path]) -> Finding:
+    """No hook of ours is in effect here; perhaps one is where Claude Code does not look."""
+    main = claude_project.main_work_tree(here)
+    for folder in dict.fromkeys(x for x in (ground.repo, main) if x is not None):
+        for place in wired(ground.config_dir, folder):
+            if place.scope != "user" and not place.problem and place.path not in read:
+                said = f"Claude Code does not call plandock when it is started in {here}"
+                return Finding(
+                    "hooks", False, f"{said}: it does not read {place.path} then",
+                    f"plandock init (for every folder), or start claude in {folder}",
+                )  # fmt: skip
+    return Finding("hooks", False, "Claude Code does not call plandock", "plandock init")
 
 
 def _repository(ground: Ground) -> Iterator[Finding]:

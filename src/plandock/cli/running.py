@@ -8,12 +8,12 @@ from pathlib import Path
 
 import click
 
-from plandock import paths
 from plandock.claude import conversation
 from plandock.cli import standing
 from plandock.cli.common import json_option, print_json, run_argument
-from plandock.errors import Busy, PlandockError, UsageError
-from plandock.hook import handoff
+from plandock.cli.sessions import find_session
+from plandock.errors import Busy, UsageError
+from plandock.hook import added_folders, handoff
 from plandock.hook.payload import LARGEST_PLAN
 from plandock.printable import one_line
 from plandock.runs.model import State
@@ -22,14 +22,14 @@ from plandock.runs.store import Store
 
 @click.command()
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="The plan; - is stdin.")
-@click.option("--session", metavar="ID", help="A conversation of this folder, or `last`.")
+@click.option("--session", metavar="ID", help="A conversation of this repository, or `last`.")
 @click.option("--wait", "waits", is_flag=True, help="Wait for the end; exit code as of `wait`.")
 @click.option("--branch", help="The branch that the work arrives on.")
 @json_option
 def run(
     plan_file: Path | None, session: str | None, waits: bool, branch: str | None, as_json: bool
 ) -> int:
-    """Hand a plan off by hand: from a file, or from a conversation of this folder."""
+    """Hand a plan off by hand: from a file, or from a conversation of this repository."""
     if (plan_file is None) == (session is None):
         raise UsageError("give either --plan FILE or --session ID")
     cwd = Path.cwd()
@@ -37,7 +37,7 @@ def run(
     if plan_file is not None:
         plan = _read_plan(plan_file)
     else:
-        found = _find_session(cwd, session or "")
+        found, cwd = find_session(cwd, session or "")
         transcript, plan = str(found), _last_plan(found)
     made, _ = handoff.hand_off(
         plan=plan,
@@ -46,6 +46,7 @@ def run(
         tool_use_id=f"manual-{uuid.uuid4()}",
         trigger="manual",
         transcript=transcript,
+        folders_left_out=added_folders.known(transcript, str(cwd)) if transcript else (),
         flags={"branch": branch} if branch else {},
     )
     if not waits:
@@ -68,19 +69,6 @@ def _read_plan(path: Path) -> str:
     if not plan or len(raw) > LARGEST_PLAN:
         raise UsageError("the plan is empty" if not plan else "the plan is larger than 1 MiB")
     return plan
-
-
-def _find_session(cwd: Path, session: str) -> Path:
-    folder = paths.claude_config_dir() / "projects" / paths.project_key(str(cwd))
-    if session == "last":
-        known = sorted(folder.glob("*.jsonl"), key=lambda p: p.stat().st_mtime)
-        if known:
-            return known[-1]
-    elif conversation.is_session_id(session) and (folder / f"{session}.jsonl").is_file():
-        return folder / f"{session}.jsonl"
-    raise PlandockError(
-        f"no conversation {session!r} of {cwd}", hint="run it in the folder of that conversation"
-    )
 
 
 def _last_plan(transcript: Path) -> str:

@@ -12,14 +12,14 @@ import click
 from plandock import git, paths, proc, settings
 from plandock.claude import binary, credentials
 from plandock.claude.redact import redact
-from plandock.cli import wirings
+from plandock.cli import wiring_places, wirings
 from plandock.cli.common import json_option, print_json
 from plandock.engines import detect
 from plandock.engines.protocol import Engine, EngineDown
 from plandock.errors import CredentialsError, PlandockError, UsageError
 from plandock.hook import entry as hook_entry
 from plandock.hook import launcher, preflight
-from plandock.hook.settings_file import SCOPES, Scope, init_scope, uninit_scope
+from plandock.hook.settings_file import SCOPES, Scope
 from plandock.printable import one_line, printable
 
 # Longer than any token, shorter than a file given by mistake (characters).
@@ -51,7 +51,8 @@ def init(scope: Scope, no_image: bool, as_json: bool) -> int:
     What else stands in the settings stays as it is, byte for byte; `plandock uninit` reverses it.
     """
     repo, config_dir = _repository(), paths.claude_config_dir()
-    change = init_scope(scope, config_dir=config_dir, repo=repo)
+    place = wiring_places.place_of(scope, Path.cwd(), os.environ)
+    change = wiring_places.init_at(scope, place, config_dir=config_dir)
     try:
         starts = launcher.write_launcher(sys.executable, Path(str(hook_entry.__file__)))
     except OSError as error:
@@ -59,7 +60,7 @@ def init(scope: Scope, no_image: bool, as_json: bool) -> int:
             f"{paths.hook_launcher()} cannot be written: {error.strerror}",
             hint=f"mend that, then: plandock init --scope {scope}",
         ) from error
-    wirings.remember(config_dir, repo if scope != "user" else None)
+    wirings.remember(config_dir, place.folder)
     if not as_json:
         done = "wired into" if change.changed else "wired already in"
         click.echo(printable(f"{done} {change.path} ({scope})"))
@@ -149,7 +150,8 @@ def _build(engine: Engine, version: str, chosen: settings.Settings) -> str:
 def uninit(scope: Scope, as_json: bool) -> None:
     """Take plandock out of Claude Code's settings again; what was there before stays."""
     repo, config_dir = _repository(), paths.claude_config_dir()
-    change = uninit_scope(scope, config_dir=config_dir, repo=repo)
+    changes = wiring_places.uninit_from(scope, Path.cwd(), os.environ, config_dir=config_dir)
+    change = changes[0]
     left = wirings.still_wired(config_dir, repo)
     removed = not left and launcher.remove_launcher()
     if as_json:
@@ -165,7 +167,8 @@ def uninit(scope: Scope, as_json: bool) -> None:
         )
         return
     done = "taken out of" if change.changed else "was not in"
-    click.echo(printable(f"{done} {change.path} ({scope})"))
+    for change in changes:
+        click.echo(printable(f"{done} {change.path} ({scope})"))
     for place in left:
         click.echo(printable(f"  still wired: {place.path} ({place.scope})"))
 

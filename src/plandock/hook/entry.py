@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 if not __package__:  # run as a script without site: plandock lies two folders up
@@ -45,6 +46,10 @@ def main() -> int:
             os.environ["XDG_STATE_HOME"] = frozen["XDG_STATE_HOME"]
         raw = sys.stdin.buffer.read(payload.LARGEST_PAYLOAD + 1)
         event = payload.parse(raw)
+        if event is not None:
+            # Claude Code sets it for each hook, whatever the project's settings say (measured).
+            started = payload.clean_path(os.environ.get("CLAUDE_PROJECT_DIR"))
+            event = replace(event, started=started)
         if event is None or in_box():
             return 0
         return _act(event, frozen)
@@ -97,6 +102,7 @@ def _act(event: Event, frozen: Mapping[str, str] | None = None) -> int:
     if decision.act is Act.REMEMBER_PROPOSAL:
         data = {"session": session, "cwd": event.cwd, "plan": event.plan, "at": str(time.time())}
         data |= {"plan_file": event.plan_file, "transcript": event.transcript}
+        data |= {"started": event.started}
         marks.put(paths.proposal_dir(), session, data)
     elif decision.act is Act.FORGET_PROPOSAL:
         marks.take_away(paths.proposal_dir(), session)
@@ -116,10 +122,11 @@ def _act(event: Event, frozen: Mapping[str, str] | None = None) -> int:
 
 def _take_back(event: Event, frozen: Mapping[str, str]) -> None:
     """Before any program is started: no variable stays that the repository's settings name."""
+    from plandock.hook import conversation_folder
     from plandock.settings.project import take_back
 
     try:
-        take_back(os.environ, event.cwd, frozen)
+        take_back(os.environ, conversation_folder.likely(event), frozen)
     except Exception as error:
         # The hand-off goes on; the supervisor's own environment is built from an allowlist.
         _log(error)
@@ -154,14 +161,19 @@ def _recorded(event: Event) -> Recorded:
 def _clearing_before(event: Event) -> dict[str, object] | None:
     """The proposal whose session was just cleared by this very Claude Code process.
 
-    2.1.197 repeats the `prompt_id`; 2.1.330 does not (measured), there the process tells.
+    2.1.197 repeats the `prompt_id`; 2.1.330 does not (measured), there the process tells, and the
+    folder of the transcripts.  Not the shell's: it is back in the conversation's own.
     """
     for data in marks.proposals():
         at = data.get("cleared_at")
         if not isinstance(at, float) or time.time() - at > _CLEARING_S:
             continue
         same_prompt = bool(event.prompt_id) and event.prompt_id == data.get("prompt_id")
-        if same_prompt or (data.get("pid") == _cli_pid() and data.get("cwd") == event.cwd):
+        kept = os.path.dirname(str(data.get("transcript", "")))
+        same_place = (kept and kept == os.path.dirname(event.transcript)) or (
+            event.cwd == data.get("cwd") or (event.started and event.started == data.get("started"))
+        )
+        if same_prompt or (data.get("pid") == _cli_pid() and same_place):
             return data
     return None
 
@@ -207,12 +219,13 @@ def _cli_pid() -> int:
 def _on_accept(event: Event) -> frozenset[str]:
     from plandock import git, settings
     from plandock.errors import PlandockError
+    from plandock.hook import conversation_folder
 
     try:
         try:
-            repo = git.top_level(event.cwd)
+            repo = git.top_level(conversation_folder.of_event(event))
         except PlandockError:
-            repo = None
+            repo = None  # in doubt, too: no other repository's word counts
         return frozenset(settings.load(repo=repo).on_accept)
     except Exception as error:
         # Whatever is wrong, an acceptance must not pass; the hand-off itself will say what it is.
@@ -235,7 +248,7 @@ def _hand_off(event: Event, decision: Decision, recorded: Recorded) -> int:
             at = before["at"] if before.get("kind") == "handing-off" and "at" in before else None
             begun = {**kept, "kind": "handing-off", "at": at or time.time()}
             marks.put(paths.latch_dir(), session, begun)
-        from plandock.hook import handoff
+        from plandock.hook import added_folders, conversation_folder, handoff
 
         plan = event.plan or _read_plan(event.plan_file)
         messages: Sequence[str] = transcript.waiting(event.transcript)
@@ -243,9 +256,16 @@ def _hand_off(event: Event, decision: Decision, recorded: Recorded) -> int:
             plan, messages = _cleared_plan(event, before)
         if not plan:
             raise PlandockError("the accepted plan's text was not found", hint="plan once more")
+        folder = conversation_folder.of_event(event)
+        if "CLAUDE_CONFIG_DIR" in os.environ:  # a relative one is meant from where it was started
+            own = os.path.join(event.started or folder, os.environ["CLAUDE_CONFIG_DIR"])
+            os.environ["CLAUDE_CONFIG_DIR"] = own
         run, _ = handoff.hand_off(
             plan=plan,
-            cwd=event.cwd,
+            cwd=folder,
+            folders_left_out=added_folders.known(
+                event.transcript, folder, shell=event.cwd, pid=_cli_pid()
+            ),
             session_id=session,
             tool_use_id="cleared" if cleared else event.tool_use_id,
             trigger=decision.trigger,

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from plandock import git, paths, settings
 from plandock.errors import PlandockError
 from plandock.hook import accepted_login, preflight
-from plandock.printable import one_line
+from plandock.printable import one_line, spelled
 from plandock.runs import alive, terminal
 from plandock.runs.model import Run, RunId, State, new_run_id, utc_now
 from plandock.runs.starting import start_supervisor
@@ -39,11 +39,14 @@ def hand_off(
     mode: str = "",
     transcript: str = "",
     user_messages: Sequence[str] = (),
+    folders_left_out: Sequence[str] = (),
     flags: Mapping[str, object] | None = None,
 ) -> tuple[Run, bool]:
     """Record the run of an accepted plan, once per (session, tool use, plan), and start it.
 
-    ``user_messages`` is what the user wrote beside the plan; the agent is told it with the plan.
+    ``cwd`` is the conversation's folder, where the box's agent begins.  ``user_messages`` is what
+    the user wrote beside the plan; the agent is told it with the plan, and which folders that the
+    conversation could reach are not in the box (``folders_left_out``).
     Returns the run and whether this call made it.  Raises :class:`plandock.errors.PlandockError`
     when it cannot start; then nothing is left behind.
     """
@@ -64,6 +67,8 @@ def hand_off(
     notes += [f"{r.key} in {r.where} was ignored: {r.why}" for r in chosen.refused]
     asked = project.asks(project.folders_of(cwd, os.environ))
     notes += [one_line(str(a), limit=400) for a in asked if a.grave]
+    left_out = [spelled(x) for x in folders_left_out]
+    notes += [f"not in the box: the folder {x}, which the conversation may reach" for x in left_out]
     # Until there is a supervisor, the run is in the hands of this process: should it be killed,
     # the next command starts one.
     pid, started = alive.mine()
@@ -89,6 +94,7 @@ def hand_off(
             settings=chosen.to_dict(),
             notes=notes,
             user_messages=list(user_messages),
+            folders_left_out=left_out,
             handoff_key=key,
             terminal=terminal.here(),
             supervisor_pid=pid,

@@ -32,6 +32,7 @@ class Event:
     source: str = ""  # SessionStart: startup, clear, resume …
     reason: str = ""  # SessionEnd: clear, logout …
     is_agent: bool = False
+    started: str = ""  # where Claude Code was started, as its variable says it; no field of these
 
 
 def parse(raw: bytes) -> Event | None:
@@ -83,7 +84,13 @@ def _text(data: dict[str, Any], key: str, most: int) -> str:
 
 
 def _path(data: dict[str, Any], key: str) -> str:
-    value = _text(data, key, 4096)
+    return clean_path(data.get(key))
+
+
+def clean_path(value: object) -> str:
+    """An absolute path without control characters that a file can have; "" for anything else."""
+    if not isinstance(value, str) or len(value) > 4096:
+        return ""
     if not value.startswith("/") or _CONTROL.search(value):
         return ""
     try:

@@ -48,36 +48,49 @@ class Wired:
     problem: str = ""
 
 
-def settings_path(scope: Scope, *, config_dir: Path, repo: Path | None) -> Path:
-    """The settings file of a scope; raises :class:`SettingsError` without a repository."""
+def settings_path(
+    scope: Scope, *, config_dir: Path, repo: Path | None, folder: Path | None = None
+) -> Path:
+    """The settings file of a scope; raises :class:`SettingsError` without a repository.
+
+    It lies in ``folder``, a folder of the repository (default: its top).
+    """
     if scope == "user":
         return config_dir / "settings.json"
     if repo is None:
         raise SettingsError(
             f"--scope {scope} needs a repository", hint="go into one, or use --scope user"
         )
-    return repo / ".claude" / ("settings.json" if scope == "project" else "settings.local.json")
+    name = "settings.json" if scope == "project" else "settings.local.json"
+    path = (folder or repo) / ".claude" / name
+    if os.path.realpath(path) == os.path.realpath(config_dir / "settings.json"):
+        raise SettingsError(f"{path} is your user settings file", hint="use --scope user")
+    return path
 
 
-def init_scope(scope: Scope, *, config_dir: Path, repo: Path | None) -> Change:
+def init_scope(
+    scope: Scope, *, config_dir: Path, repo: Path | None, folder: Path | None = None
+) -> Change:
     """Put our hooks into the settings file of a scope.
 
     Raises :class:`SettingsError` naming the file (and line) when it cannot be read, edited or
     written; then nothing was changed.
     """
-    path = settings_path(scope, config_dir=config_dir, repo=repo)
+    path = settings_path(scope, config_dir=config_dir, repo=repo, folder=folder)
     target = _target(scope, path, repo)
     before, after = _edit(path, target, lambda text: wiring.merge(text, _hooks_of(scope)))
     note = _advice(path, repo) if scope == "local" and repo is not None else ""
     return Change(path, before != after, created=before is None, note=note)
 
 
-def uninit_scope(scope: Scope, *, config_dir: Path, repo: Path | None) -> Change:
+def uninit_scope(
+    scope: Scope, *, config_dir: Path, repo: Path | None, folder: Path | None = None
+) -> Change:
     """Take our hooks out again; a file (and folder) that only held them is removed.
 
     Raises as :func:`init_scope`.
     """
-    path = settings_path(scope, config_dir=config_dir, repo=repo)
+    path = settings_path(scope, config_dir=config_dir, repo=repo, folder=folder)
     target = _target(scope, path, repo)
     before, after = _edit(path, target, lambda text: text if text is None else wiring.unmerge(text))
     if before is not None and after is None and scope != "user":
@@ -89,21 +102,33 @@ def uninit_scope(scope: Scope, *, config_dir: Path, repo: Path | None) -> Change
 
 
 def wired(config_dir: Path, repo: Path | None) -> list[Wired]:
-    """Every scope whose file holds hooks of ours, or cannot be read; for ``doctor``."""
+    """Every scope whose file holds hooks of ours, or cannot be read; for ``doctor``.
+
+    ``repo`` is the folder whose ``.claude`` is looked at.
+    """
     found = []
     for scope in SCOPES if repo is not None else SCOPES[:1]:
-        path = settings_path(scope, config_dir=config_dir, repo=repo)
         try:
-            text = _read(path, path)
-            if text is None or not text.strip("\ufeff \t\r\n"):
-                continue
-            wiring.check(text)
-            disabled = bool(parse(text).get("disableAllHooks"))
-            if wiring.mentioned(text):
-                found.append(Wired(scope, path, wiring.complete(text, _hooks_of(scope)), disabled))
-        except SettingsError as error:
-            found.append(Wired(scope, path, complete=False, problem=error.message))
+            path = settings_path(scope, config_dir=config_dir, repo=repo)
+        except SettingsError:
+            continue  # the user's own, seen already
+        found += wired_file(scope, path)
     return found
+
+
+def wired_file(scope: Scope, path: Path) -> list[Wired]:
+    """What one file of a scope holds of ours; [] where it holds nothing."""
+    try:
+        text = _read(path, path)
+        if text is None or not text.strip("\ufeff \t\r\n"):
+            return []
+        wiring.check(text)
+        disabled = bool(parse(text).get("disableAllHooks"))
+        if not wiring.mentioned(text):
+            return []
+        return [Wired(scope, path, wiring.complete(text, _hooks_of(scope)), disabled)]
+    except SettingsError as error:
+        return [Wired(scope, path, complete=False, problem=error.message)]
 
 
 def _hooks_of(scope: Scope) -> tuple[Hook, ...]:

@@ -143,6 +143,16 @@ def first_named(transcript: str, ids: Sequence[str]) -> str:
     return next((x for x in ids if json.dumps(x).encode() in text), "")
 
 
+def first_records(transcript: str, *needles: bytes) -> Iterator[dict[str, Any]]:
+    """The first records of the file that hold one of these; none where it cannot be read."""
+    return _parsed(_lines(transcript)[:_FIRST_RECORDS], *needles)
+
+
+def last_records(transcript: str, *needles: bytes) -> Iterator[dict[str, Any]]:
+    """The records of the file's end that hold one of these, with some of the first again."""
+    return _parsed(_lines(transcript, from_end=_TAIL), *needles)
+
+
 def _accepted_plan(records: Iterable[Mapping[str, Any]]) -> AcceptedPlan | None:
     plan = ""
     messages: list[str] = []

@@ -186,6 +186,8 @@ class Run:
     say: str = ""  # what the user wants said to the agent when it goes on
     # What the user wrote beside the plan: queued while it was made, or typed with the approval.
     user_messages: list[str] = field(default_factory=list)
+    # Folders outside the repository that the conversation could reach; they are not in the box.
+    folders_left_out: list[str] = field(default_factory=list)
     stop_forced: bool = False
     revision: int = 0  # how often the record was written: of two copies the later one counts
     told: list[str] = field(default_factory=list)  # what the user was notified of

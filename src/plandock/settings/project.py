@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from plandock.errors import SettingsError
+from plandock.settings.claude_project import main_work_tree
 from plandock.settings.files import read_bounded
 
 FILES = ("settings.json", "settings.local.json")
@@ -113,29 +114,33 @@ class ProjectSettings:
 
 def read(folders: list[Path]) -> ProjectSettings:
     """The settings files in ``.claude`` of these folders; raises nothing."""
+    return read_files([f / ".claude" / name for f in dict.fromkeys(folders) for name in FILES])
+
+
+def read_files(paths: list[Path]) -> ProjectSettings:
+    """These settings files, those that there are; raises nothing."""
     result = ProjectSettings()
-    for folder in dict.fromkeys(folders):
-        for name in FILES:
-            path = folder / ".claude" / name
-            try:
-                data = read_bounded(path, most=_LARGEST, follow=True)
-                if data is None or not data.strip():
-                    continue
-                # As Node decodes it: a stray byte does not make a file invalid there.
-                held = json.loads(data.decode("utf-8", "replace").removeprefix("\ufeff"))
-            except (SettingsError, ValueError, RecursionError):
-                result.unreadable.append(path)
+    for path in dict.fromkeys(paths):
+        try:
+            data = read_bounded(path, most=_LARGEST, follow=True)
+            if data is None or not data.strip():
                 continue
-            if isinstance(held, dict):
-                result.parsed.append((path, held))
+            # As Node decodes it: a stray byte does not make a file invalid there.
+            held = json.loads(data.decode("utf-8", "replace").removeprefix("\ufeff"))
+        except (SettingsError, ValueError, RecursionError):
+            result.unreadable.append(path)
+            continue
+        if isinstance(held, dict):
+            result.parsed.append((path, held))
     return result
 
 
 def folders_of(start: str | os.PathLike[str], environ: Mapping[str, str]) -> list[Path]:
     """Every folder whose ``.claude`` may have been read as the project's.
 
-    From ``start`` and from ``$CLAUDE_PROJECT_DIR`` up to the repository's top, found without any
-    program; never the folder that holds the user's own settings.
+    From ``start`` and from ``$CLAUDE_PROJECT_DIR`` up to the repository's top, and the main work
+    tree of a linked one, found without any program; never the folder that holds the user's own
+    settings.
     """
     found: list[Path] = []
     for place in (os.fspath(start), environ.get("CLAUDE_PROJECT_DIR", "")):
@@ -144,6 +149,8 @@ def folders_of(start: str | os.PathLike[str], environ: Mapping[str, str]) -> lis
         chain = [Path(place), *Path(place).parents][:_DEEPEST]
         top = next((n for n, f in enumerate(chain) if os.path.lexists(f / ".git")), 0)
         found += chain[: top + 1]
+        # Since 2.1.211 its local settings are read from a linked work tree, too.
+        found += [f for f in (main_work_tree(place),) if f is not None]
     own = os.path.realpath(_passwd_home())
     return [f for f in dict.fromkeys(found) if os.path.realpath(f) != own]
 

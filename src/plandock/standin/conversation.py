@@ -15,7 +15,10 @@ from typing import Any
 from plandock.standin.script import Scene, Script, ToolCall, Turn
 
 _REMINDER = re.compile(r"<system-reminder>.*?</system-reminder>", re.DOTALL)
-_CWD = re.compile(r"^[ \t]*(?:- )?(?:Primary w|W)orking directory: (\S.*?)[ \t]*$", re.MULTILINE)
+# Where it changed, 2.1.332 says "(was …)" after it.
+_CWD = re.compile(
+    r"^[ \t]*(?:- )?(?:Primary w|W)orking directory: (\S.*?)(?: \(was /.*\))?[ \t]*$", re.MULTILINE
+)
 _PLAN_FILE = re.compile(r"\b(?:at|file|to):?[ \t]+(/[^\n]*?/plans/[^/\n]+?\.md)\b")
 _PLAN_FILE_BARE = re.compile(r"(/[^\s`\"']*?/plans/[^/\s`\"']+\.md)")
 

@@ -10,16 +10,28 @@ def prompt(run: Run) -> str:
     """What the agent is told: the plan where it does not know it, and what the box is like."""
     told = (
         f"You now run headless in a sealed container, on a copy of the repository at {run.repo}, "
-        f"on the branch {run.branch}. Carry out the approved plan completely, without asking. "
-        "Commit your work on this branch in sensible steps; the commits are collected when you "
-        f"end. There is no remote: do not push. {_network(run)} You are an ordinary user without "
-        "root; sudo and installing system packages do not work. Finish with a short summary of "
-        f"what you did and what is left.{_user_messages(run)}"
+        f"on the branch {run.branch}.{_folders(run)} Carry out the approved plan completely, "
+        "without asking. Commit your work on this branch in sensible steps; the commits are "
+        f"collected when you end. There is no remote: do not push. {_network(run)} You are an "
+        "ordinary user without root; sudo and installing system packages do not work. Finish with "
+        f"a short summary of what you did and what is left.{_user_messages(run)}"
     )
     if not run.fresh:
         return f"Proceed with the approved plan.\n\n{told}"
     plan = (paths.run_dir(run.id) / "plan.md").read_text("utf-8")
     return f"Implement the following plan:\n\n{plan}\n\n{told}"
+
+
+def _folders(run: Run) -> str:
+    """Where the agent's shell begins, and which folders it would look for in vain."""
+    elsewhere = run.cwd != run.repo or run.folders_left_out
+    told = f" Your shell begins in {run.cwd}." if elsewhere else ""
+    if run.folders_left_out:
+        told += (
+            f" Of this machine there is nothing else: {', '.join(run.folders_left_out)} is not "
+            "here. Do not look for it; what the plan wants there stays undone, and you say so."
+        )
+    return told
 
 
 def _user_messages(run: Run) -> str:
