@@ -7,6 +7,7 @@ between the CLI's own, and that is the container's log.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -225,6 +226,11 @@ class Steward:
         the project's words another way.  Without them all is as it always is.
         """
         cwd = self.wish["cwd"]
+        for name in repository_settings.FILES:
+            # The CLI's own folder began without one: the setup command's work, the project's word.
+            with contextlib.suppress(OSError):
+                os.unlink(f"{CONFIG}/{name}")
+                say("repository-settings", lines=[f"set aside in the box: all of ~/.claude/{name}"])
         found = repository_settings.judge_folder(cwd, {*env, *self.wish["settings"].get("env", {})})
         if not found:
             return []
