@@ -74,9 +74,7 @@ def test_an_init_message_with_a_keys_source_ends_the_run(
 
 
 @pytest.mark.parametrize("mode", ["default", "plan", "acceptEdits", "", None, True])
-def test_an_init_message_with_another_mode_ends_the_run(
-    steward: ModuleType, mode: object
-) -> None:
+def test_an_init_message_with_another_mode_ends_the_run(steward: ModuleType, mode: object) -> None:
     """Only the mode without questions lets a run go on, and a message without one does not."""
     assert not steward.payer.asks_nobody({"permissionMode": mode})
     assert not steward.payer.asks_nobody({})

@@ -260,3 +260,38 @@ def test_what_the_user_says_before_the_agent_has_its_prompt_comes_after_it(
         pass
     say("four")
     assert spoken == ["Proceed.", "one", "two", "four"]
+
+
+def test_the_cli_reads_no_settings_of_the_repository(
+    steward: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Nor those that the setup command wrote into its home; what counts of them goes into ours,
+    and what is pinned wins.  Without such files all is as it always is."""
+    for name in ("ROOM", "CONFIG"):
+        monkeypatch.setattr(steward, name, str(tmp_path / name))
+        (tmp_path / name).mkdir()
+    cwd = tmp_path / "project"
+    (cwd / ".claude").mkdir(parents=True)
+    made = steward.Steward()
+    made.wish = {"cwd": str(cwd), "settings": {"env": {"PINNED": "", "HTTPS_PROXY": "p"}}}
+    proxies = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY")
+    env = {"PATH": "/bin", **dict.fromkeys(proxies, "p")}
+    assert made.judge_repository(env) == []
+    variables = {"PINNED": "x", "NO_PROXY": "*", "FOO": "kept"}
+    denied = {"deny": ["Read(.env)", "Bash"], "ask": ["Write"]}
+    text = json.dumps({"env": variables, "permissions": denied, "model": "opus"})
+    (cwd / ".claude" / "settings.json").write_text(text)
+    (tmp_path / "CONFIG" / "settings.json").write_text(text)
+    assert made.judge_repository(env) == ["--setting-sources", "user"]
+    given = json.loads(Path(made.settings(env)).read_text())
+    assert given["env"] == {"PINNED": "", "FOO": "kept", **dict.fromkeys(proxies, "p")}
+    assert given["permissions"] == {"deny": ["Read(.env)"]}
+    assert (given["disableAllHooks"], "model" in given) == (True, False)
+    assert not (tmp_path / "CONFIG" / "settings.json").exists()
+    assert (cwd / ".claude" / "settings.json").read_text() == text
+    told = capsys.readouterr().out
+    assert "all of ~/.claude/settings.json" in told
+    assert "env.PINNED, env.NO_PROXY, the denial of Bash, permissions.ask, model" in told

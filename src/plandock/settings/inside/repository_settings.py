@@ -71,7 +71,7 @@ _CARRIED: Mapping[str, type] = {
 # It leaves pieces of the work to a person, of whom there is none in a box.
 _STYLE_FOR_A_PERSON = "learning"
 
-_RULE = re.compile(r"([A-Za-z][A-Za-z0-9_-]{0,200})(?:\((.*)\))?", re.S)
+_RULE = re.compile(r"([A-Za-z][A-Za-z0-9_*-]{0,200})(?:\((.*)\))?", re.S)
 _OF_PATHS = frozenset({"Read", "Edit", "Write", "MultiEdit", "NotebookEdit", "Glob", "Grep"})
 _OF_NAMES = frozenset({"WebFetch", "WebSearch", "Agent", "Task", "Skill", "SlashCommand"})
 _BARE = frozenset({"WebFetch", "WebSearch", "NotebookEdit", "PowerShell", "LSP"})
@@ -113,9 +113,7 @@ def judge_folder(folder: str, taken: Iterable[str] = ()) -> list[Judged]:
     return found
 
 
-def judge(
-    settings: Mapping[str, Any], file: str, folder: str, taken: Iterable[str] = ()
-) -> Judged:
+def judge(settings: Mapping[str, Any], file: str, folder: str, taken: Iterable[str] = ()) -> Judged:
     """What of one file's settings counts in the box."""
     judged = Judged(file)
     for name, value in settings.items():
@@ -128,7 +126,7 @@ def judge(
         elif name == "attribution" and _is_attribution(value):
             judged.carried[name] = value
         elif type(value) is _CARRIED.get(name) and _is_short(value):
-            if name == "outputStyle" and value.strip().lower() == _STYLE_FOR_A_PERSON:
+            if name == "outputStyle" and str(value).strip().lower() == _STYLE_FOR_A_PERSON:
                 judged.aside.append("outputStyle (it leaves work to a person)")
             else:
                 judged.carried[name] = value
