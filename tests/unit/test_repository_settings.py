@@ -176,3 +176,20 @@ def test_a_hostile_name_cannot_write_on_the_terminal(tmp_path: Path) -> None:
     assert line.isprintable()
     assert "and 18 more" in line
     assert len(line) < 1500
+
+
+def test_files_above_the_folder_are_seen_to_as_well(tmp_path: Path) -> None:
+    """2.1.332 reads the local one of the repository's top; the others are set aside unread."""
+    (tmp_path / ".git").mkdir()
+    cwd = tmp_path / "packages" / "api"
+    for folder in (tmp_path, cwd.parent, cwd):
+        (folder / ".claude").mkdir(parents=True)
+        for name in repository_settings.FILES:
+            text = json.dumps({"env": {f"N{len(folder.parts)}_{len(name)}": "1"}, "x": 1})
+            (folder / ".claude" / name).write_text(text)
+    found = repository_settings.judge_folder(str(cwd))
+    above = "all of it (it lies above the folder of the plan)"
+    assert [j.aside for j in found] == [[above], ["x"], [above], [above], ["x"], ["x"]]
+    assert len(merged(found)["env"]) == 3
+    (tmp_path / ".git").rmdir()
+    assert len(repository_settings.judge_folder(str(cwd))) == 2

@@ -45,7 +45,7 @@ def test_words_are_links_beside_the_users_own(words: ModuleType, tmp_path: Path)
     subprocess.run(["git", "-C", str(top), "add", "-A"], check=True)
     config.mkdir()
     (config / "agents").symlink_to(user / "agents")
-    words.lay_out(str(cwd), str(config))
+    words.lay_out([str(top), str(cwd.parent), str(cwd)], str(config))
     agents = {p.name: p.resolve() for p in (config / "agents").iterdir()}
     assert agents == {
         "a.md": top / ".claude/agents/a.md",
@@ -72,6 +72,6 @@ def test_a_skill_that_is_a_plugin_comes_without_its_code(words: ModuleType, tmp_
     write(tmp_path, *(skill + n for n in ("SKILL.md", ".claude-plugin/plugin.json", "hooks/h.json",
                                           ".mcp.json", "bin/run", "notes/a.md")))  # fmt: skip
     config = tmp_path / "config"
-    words.lay_out(str(tmp_path), str(config))
+    words.lay_out([str(tmp_path)], str(config))
     laid = sorted(p.name for p in (config / "skills" / "x").iterdir())
     assert laid == ["SKILL.md", "notes"]

@@ -21,12 +21,13 @@ _MOST_ENTRIES, _MOST_NESTED, _LARGEST = 2000, 200, 256 << 10
 _LIST_S = 60.0
 
 
-def lay_out(cwd: str, config: str) -> None:
-    """Lay the words of the project at ``cwd`` into the folder ``config`` of the CLI.
+def lay_out(folders: list[str], config: str) -> None:
+    """Lay the words of the project into the folder ``config`` of the CLI.
 
-    What is the user's own stays, but gives way to what the project has by the same name.
+    ``folders`` go from the repository's top down to where the CLI is started; the nearer one goes
+    before the farther.  What is the user's own stays, but gives way to the project's.
     """
-    folders = _up_to_the_top(cwd)
+    cwd = folders[-1]
     for kind in KINDS:
         place = os.path.join(config, kind)
         sources = [os.path.realpath(place)]
@@ -51,17 +52,6 @@ def lay_out(cwd: str, config: str) -> None:
         head = f"---\npaths:\n  - {below}\n---\n\nThis is {path}:\n\n"
         if text:
             _write(os.path.join(rules, f"plandock-below-{number:03}.md"), head + text)
-
-
-def _up_to_the_top(cwd: str) -> list[str]:
-    """The folders from the repository's top down to ``cwd``."""
-    found = [cwd]
-    while not os.path.lexists(os.path.join(found[0], ".git")):
-        above = os.path.dirname(found[0])
-        if above == found[0]:
-            return [cwd]
-        found.insert(0, above)
-    return found
 
 
 def _memory(folder: str) -> list[str]:

@@ -95,21 +95,36 @@ class Judged:
 
 
 def judge_folder(folder: str, taken: Iterable[str] = ()) -> list[Judged]:
-    """The settings files below a folder's ``.claude`` that are there; raises nothing.
+    """The settings files that the CLI may read where it is started in a folder; raises nothing.
 
-    ``folder`` is where the CLI is started: it reads those of no other folder (measured, both
-    versions).  ``taken`` are variables whose values are plandock's own to set.
+    Both of that folder, and since some 2.1.3xx the local one of the repository's top (measured);
+    any other on the way up is set aside, lest a later version reads it.  ``taken`` are variables
+    whose values are plandock's own to set.
     """
     found = []
-    for name in FILES:
-        path = os.path.join(folder, ".claude", name)
-        if not os.path.lexists(path):
-            continue
-        held = _read(path)
-        if isinstance(held, dict):
-            found.append(judge(held, path, folder, taken))
-        else:
-            found.append(Judged(path, aside=[held]))
+    folders = up_to_the_top(folder)
+    for place in folders:
+        for name in FILES:
+            path = os.path.join(place, ".claude", name)
+            if not os.path.lexists(path):
+                continue
+            is_read = place == folder or (place == folders[0] and name == FILES[1])
+            held = _read(path) if is_read else "all of it (it lies above the folder of the plan)"
+            if isinstance(held, dict):
+                found.append(judge(held, path, folder, taken))
+            else:
+                found.append(Judged(path, aside=[held]))
+    return found
+
+
+def up_to_the_top(folder: str) -> list[str]:
+    """The folders from the repository's top down to one of its folders."""
+    found = [folder]
+    while not os.path.lexists(os.path.join(found[0], ".git")):
+        above = os.path.dirname(found[0])
+        if above == found[0]:
+            return [folder]
+        found.insert(0, above)
     return found
 
 
