@@ -21,16 +21,16 @@ HOSTILE: dict[str, dict[str, object]] = {
     "header-in-env": {"env": {"ANTHROPIC_CUSTOM_HEADERS": f"x-api-key: {KEY}"}},
     "helper": {"apiKeyHelper": f"echo {KEY}"},
     "provider": {"env": {"CLAUDE_CODE_USE_BEDROCK": "1"}},
+    # Which no pin of ours holds against with 2.1.197: it must not be read at all.
+    "unpinnable": {"env": {"ANTHROPIC_UNIX_SOCKET": "/tmp/x.sock", "ANTHROPIC_API_KEY": KEY}},
 }
-UNPINNABLE = {"env": {"ANTHROPIC_UNIX_SOCKET": "/tmp/x.sock", "ANTHROPIC_API_KEY": KEY}}
 # So that a run asks more than once.
 WORK = (write_file("one.txt", "1\n"), commit("One"))
-IN_REPOSITORY = {**HOSTILE, "unpinnable": UNPINNABLE}
 
 
 def run_in_a_hostile_repository(result: CaseResult) -> None:
     """The repository's own settings would have somebody else pay."""
-    settings = IN_REPOSITORY[result.case.name]
+    settings = HOSTILE[result.case.name]
     result.laptop.repo.commit({".claude/settings.json": json.dumps(settings)})
     result.run_through()
 
@@ -56,7 +56,7 @@ def hand_off_without_a_login(result: CaseResult) -> None:
 
 
 CASES = [
-    *(run for name in IN_REPOSITORY for run in cases(name, run_in_a_hostile_repository, WORK)),
+    *(run for name in HOSTILE for run in cases(name, run_in_a_hostile_repository, WORK)),
     *cases("key-of-the-users", run_beside_a_key_of_the_users, WORK, env={"ANTHROPIC_API_KEY": KEY}),
     *cases(
         "explicit-key",
@@ -111,16 +111,3 @@ def test_without_a_login_nothing_starts_and_the_exit_code_is_21(case: CaseResult
     assert waiting.hint
     assert case.run["state"] == "stopped"
     assert case.laptop.standin.model_requests == []
-
-
-@looks_at(CASES, "unpinnable")
-def test_what_cannot_be_pinned_is_refused_with_21_and_no_request_leaves(case: CaseResult) -> None:
-    """A socket and a key in the repository: 2.1.197 drops our pins (measured), so it is refused."""
-    run = case.run
-    if run["cli_version"] == "2.1.197":
-        waited = case.laptop.plandock("wait", case.run_id, check=False)
-        assert (waited.returncode, run["state"], run["reason"]) == (21, "failed", "billing")
-        assert "ANTHROPIC_API_KEY" in run["message"]
-        assert case.laptop.standin.model_requests == []
-    else:
-        assert_paid_by_the_login(case)

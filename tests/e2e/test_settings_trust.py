@@ -91,9 +91,10 @@ def test_a_hostile_repository_is_handed_off_and_gains_nothing(case: CaseResult) 
     # prevent.  From the acceptance on, nothing that is planted runs.
     assert case.seen["after"] == case.seen["before"]
     assert not (laptop.repo.root / LOCAL_EXECUTION_FILE).exists()
-    # In the box its PATH does count: there it breaks the agent's own git, and the leftovers arrive.
+    # Nor does it count in the box: the agent's own git works, beside what it did not commit.
     assert run["state"] == "done"
-    assert run["commits"] >= 1
+    assert run["commits"] == 2
+    assert "Add a farewell" in laptop.repo.git("log", "--format=%s", run["branch"])
     assert run["billing"]["source"] == "subscription"
     boxed = [r for r in laptop.standin.requests[case.seen["planned"] :] if r.has_tools]
     assert boxed

@@ -29,15 +29,15 @@ LOGIN = {"loggedIn": True, "authMethod": "claude.ai", "apiProvider": "firstParty
 def steward(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """The steward's module, loaded by its path."""
     # In the image one folder holds what runs in any container.
-    workspace = INSIDE.parents[1] / "workspace" / "inside"
-    monkeypatch.setattr(sys, "path", [*sys.path, str(workspace)])
+    others = [str(INSIDE.parents[1] / part / "inside") for part in ("settings", "workspace")]
+    monkeypatch.setattr(sys, "path", [*sys.path, *others])
     spec = importlib.util.spec_from_file_location("steward_of_the_box", INSIDE / "steward.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     yield module
-    for name in ("relay", "harvest", "leftovers", "payer"):
+    for name in ("relay", "harvest", "leftovers", "payer", "repository_settings", "words"):
         sys.modules.pop(name, None)
 
 
@@ -71,6 +71,14 @@ def test_an_init_message_with_a_keys_source_ends_the_run(
     assert not steward.payer.says_as_wished({"apiKeySource": source}, "subscription")
     assert not steward.payer.says_as_wished({}, "subscription")
     assert steward.payer.says_as_wished({"apiKeySource": "none"}, "subscription")
+
+
+@pytest.mark.parametrize("mode", ["default", "plan", "acceptEdits", "", None, True])
+def test_an_init_message_with_another_mode_ends_the_run(steward: ModuleType, mode: object) -> None:
+    """Only the mode without questions lets a run go on, and a message without one does not."""
+    assert not steward.payer.asks_nobody({"permissionMode": mode})
+    assert not steward.payer.asks_nobody({})
+    assert steward.payer.asks_nobody({"permissionMode": "bypassPermissions"})
 
 
 def test_a_shut_gate_holds_a_request_back_until_it_opens(steward: ModuleType) -> None:

@@ -23,7 +23,8 @@ if sys.argv[1:] == ["auth", "status"]:
     print(json.dumps({{"loggedIn": True, "authMethod": "claude.ai"}}))
     sys.exit()
 sys.stdin.readline()
-print(json.dumps({{"type": "system", "subtype": "init", "apiKeySource": {source!r}}}), flush=True)
+init = {{"apiKeySource": {source!r}, "permissionMode": {mode!r}}}
+print(json.dumps({{"type": "system", "subtype": "init", **init}}), flush=True)
 print(json.dumps({{"type": "result"}}), flush=True)
 sys.stdin.read()
 """
@@ -33,7 +34,7 @@ sys.stdin.read()
 def steward(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ModuleType]:
     """The steward's module, loaded by its path, with this test's folder for home."""
     before = set(sys.modules)
-    inside = [str(PACKAGE / part / "inside") for part in ("box", "workspace")]
+    inside = [str(PACKAGE / part / "inside") for part in ("box", "settings", "workspace")]
     monkeypatch.setattr(sys, "path", [*sys.path, *inside])
     place = PACKAGE / "box" / "inside" / "steward.py"
     spec = importlib.util.spec_from_file_location("steward_by_itself", place)
@@ -48,13 +49,26 @@ def steward(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ModuleT
             del sys.modules[name]
 
 
-@pytest.mark.parametrize(("source", "opens"), [("none", True), ("ANTHROPIC_API_KEY", False)])
+@pytest.mark.parametrize(
+    ("source", "mode", "refused"),
+    [
+        ("none", "bypassPermissions", ""),
+        ("ANTHROPIC_API_KEY", "bypassPermissions", "billing"),
+        ("none", "default", "mode"),
+        ("none", None, "mode"),
+    ],
+)
 def test_the_gate_is_shut_before_the_prompt_and_opens_when_the_payer_is_named(
-    steward: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: str, opens: bool
+    steward: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    source: str,
+    mode: str | None,
+    refused: str,
 ) -> None:
-    """No request of a run can leave before the CLI has said that the login pays."""
+    """No request can leave before the CLI has said that the login pays and that it asks nobody."""
     cli = tmp_path / "claude"
-    cli.write_text(_CLI.format(python=sys.executable, source=source))
+    cli.write_text(_CLI.format(python=sys.executable, source=source, mode=mode))
     cli.chmod(0o755)
     monkeypatch.setattr(steward, "CLI", str(cli))
     made = steward.Steward()
@@ -76,7 +90,7 @@ def test_the_gate_is_shut_before_the_prompt_and_opens_when_the_payer_is_named(
     with made.cli:  # closes its pipes, which end with the steward's process otherwise
         pass
     assert at_the_prompt == [False]
-    assert (made.relay.gate.is_set(), why) == (opens, "" if opens else "billing")
+    assert (made.relay.gate.is_set(), why) == (not refused, refused)
 
 
 @pytest.mark.parametrize("ok", [False, True])
@@ -115,7 +129,7 @@ sys.stdin.readline()
 def tell(**message):
     print(json.dumps(message), flush=True)
 def turn(**more):
-    tell(type="system", subtype="init", apiKeySource="none")
+    tell(type="system", subtype="init", apiKeySource="none", permissionMode="bypassPermissions")
     time.sleep({works_s})
     tell(type="result", subtype="success", **more)
 {body}
@@ -123,7 +137,7 @@ sys.stdin.read()
 """
 _OLD_TASK = 'turn(origin={"kind": "task-notification"})\nturn()'
 _NEW_TASK = """
-tell(type="system", subtype="init", apiKeySource="none")
+tell(type="system", subtype="init", apiKeySource="none", permissionMode="bypassPermissions")
 tell(type="system", subtype="task_started", task_id="a", description="Serve")
 tell(type="result", subtype="success")
 time.sleep({wait_s})
@@ -195,7 +209,7 @@ def test_the_background_is_waited_for_as_long_as_the_order_says(
 
 # It has work to do when its standard input ends, and a task that does not end.
 _LAST_WORK = """
-tell(type="system", subtype="init", apiKeySource="none")
+tell(type="system", subtype="init", apiKeySource="none", permissionMode="bypassPermissions")
 tell(type="system", subtype="task_started", task_id="a", description="Serve")
 tell(type="result", subtype="success")
 sys.stdin.read()
@@ -235,7 +249,7 @@ def test_what_the_user_says_before_the_agent_has_its_prompt_comes_after_it(
         say(text)
     assert spoken == []
     cli = tmp_path / "claude"
-    cli.write_text(_CLI.format(python=sys.executable, source="none"))
+    cli.write_text(_CLI.format(python=sys.executable, source="none", mode="bypassPermissions"))
     cli.chmod(0o755)
     monkeypatch.setattr(steward, "CLI", str(cli))
     monkeypatch.setattr(made, "complaints", lambda: None)
@@ -246,3 +260,38 @@ def test_what_the_user_says_before_the_agent_has_its_prompt_comes_after_it(
         pass
     say("four")
     assert spoken == ["Proceed.", "one", "two", "four"]
+
+
+def test_the_cli_reads_no_settings_of_the_repository(
+    steward: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Nor those that the setup command wrote into its home; what counts of them goes into ours,
+    and what is pinned wins.  Without such files all is as it always is."""
+    for name in ("ROOM", "CONFIG"):
+        monkeypatch.setattr(steward, name, str(tmp_path / name))
+        (tmp_path / name).mkdir()
+    cwd = tmp_path / "project"
+    (cwd / ".claude").mkdir(parents=True)
+    made = steward.Steward()
+    made.wish = {"cwd": str(cwd), "settings": {"env": {"PINNED": "", "HTTPS_PROXY": "p"}}}
+    proxies = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY")
+    env = {"PATH": "/bin", **dict.fromkeys(proxies, "p")}
+    assert made.judge_repository(env) == []
+    variables = {"PINNED": "x", "NO_PROXY": "*", "FOO": "kept"}
+    denied = {"deny": ["Read(.env)", "Bash"], "ask": ["Write"]}
+    text = json.dumps({"env": variables, "permissions": denied, "model": "opus"})
+    (cwd / ".claude" / "settings.json").write_text(text)
+    (tmp_path / "CONFIG" / "settings.json").write_text(text)
+    assert made.judge_repository(env) == ["--setting-sources", "user"]
+    given = json.loads(Path(made.settings(env)).read_text())
+    assert given["env"] == {"PINNED": "", "FOO": "kept", **dict.fromkeys(proxies, "p")}
+    assert given["permissions"] == {"deny": ["Read(.env)"]}
+    assert (given["disableAllHooks"], "model" in given) == (True, False)
+    assert not (tmp_path / "CONFIG" / "settings.json").exists()
+    assert (cwd / ".claude" / "settings.json").read_text() == text
+    told = capsys.readouterr().out
+    assert "all of ~/.claude/settings.json" in told
+    assert "env.PINNED, env.NO_PROXY, the denial of Bash, permissions.ask, model" in told

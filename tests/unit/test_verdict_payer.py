@@ -40,3 +40,17 @@ def test_run_ends_with_21_when_the_cli_names_a_key(said: dict[str, Any]) -> None
     assert exit_code(said) == 21
     assert exit_code({"type": "plandock", "event": "auth-status", "status": LOGIN}) == 0
     assert exit_code(said, billing="api-key") == 0
+
+
+@pytest.mark.parametrize("mode", ["default", "plan", None])
+def test_a_cli_that_would_ask_ends_the_run_at_once(mode: str | None) -> None:
+    """It is `failed` with a sentence that names the mode, and is not tried again."""
+    init = {"type": "system", "subtype": "init", "apiKeySource": "none", "permissionMode": mode}
+    progress = Progress()
+    for message in (SEALED, init, {"type": "plandock", "event": "agent-ended", "why": "mode"}):
+        progress.take(json.dumps(message).encode())
+    found = judge(Run(id=RunId("r222")), progress, BoxEnd())
+    assert (found.kind, found.ending["reason"]) == ("end", "permission_mode")
+    assert (found.ending["target"], found.ending["exit_code"]) == ("failed", 10)
+    assert (mode or "unknown") in found.ending["message"]
+    assert exit_code({**init, "permissionMode": "bypassPermissions"}) == 0

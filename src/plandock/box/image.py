@@ -25,7 +25,9 @@ LABEL = "plandock.image"
 VERSION_LABEL = "plandock.cli"
 
 _HERE = Path(__file__).resolve().parent
-_INSIDE = tuple(_HERE.parent / part / "inside" for part in ("box", "gateway", "workspace"))
+_INSIDE = tuple(
+    _HERE.parent / part / "inside" for part in ("box", "gateway", "settings", "workspace")
+)
 # A name of a Debian package, with a version where wanted (Debian policy, 5.6.1 and 5.6.12).
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(=[A-Za-z0-9.+:~-]+)?")
 

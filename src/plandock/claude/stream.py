@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from plandock.printable import one_line
 from plandock.runs.model import Usage
 
 _MOST_DENIED = 200
@@ -36,6 +37,7 @@ class Progress:
     api_trouble: bool = False  # the CLI tried again, and nothing came after it
     moved: bool = False  # the model has said something
     billing_refused: str = ""
+    asks_in_mode: str = ""  # the permission mode, where the CLI would ask somebody
     isolation: list[dict[str, Any]] | None = None
     isolation_fault: str = ""
     ended: dict[str, Any] | None = None
@@ -58,6 +60,8 @@ class Progress:
             self.result = None  # a turn has begun: what it ends with counts
             self.session_id = _text(message.get("session_id"))
             self.cli_version = _text(message.get("claude_code_version"))
+            if message.get("permissionMode") != "bypassPermissions":
+                self.asks_in_mode = _text(message.get("permissionMode"), 60) or "unknown"
         elif kind == "rate_limit_event":
             self._limit(message.get("rate_limit_info"))
         elif kind == "assistant":
@@ -133,6 +137,10 @@ class Progress:
             tasks = message.get("tasks")
             names = [_text(t, 100) for t in tasks[:20]] if isinstance(tasks, list) else []
             self._note(f"still at work in the background when the run ended: {', '.join(names)}")
+        elif event == "repository-settings":
+            lines = message.get("lines")
+            for line in lines[:4] if isinstance(lines, list) else []:
+                self._note(one_line(_text(line), limit=700))
         elif event == "setup-ended" and message.get("code"):
             self.notes.append(f"setup failed: {_text(message.get('output'))[-500:]}")
 

@@ -208,6 +208,8 @@ def _repository(ground: Ground) -> Iterator[Finding]:
     """What the repository's own files ask for; see docs/security.md for what becomes of it."""
     if ground.repo is None:
         return
+    for line in project.in_the_box(Path.cwd()):
+        yield Finding("repository", True, line)
     found = project.asks(project.folders_of(Path.cwd(), ground.environ))
     for asked in found:
         said = f"{asked.file} asks for {asked.what}"

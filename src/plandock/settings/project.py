@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +20,8 @@ from typing import Any
 from plandock.errors import SettingsError
 from plandock.settings.claude_project import main_work_tree
 from plandock.settings.files import read_bounded
+from plandock.settings.inside.repository_settings import FILES, SENSITIVE, judge_folder, lines
 
-FILES = ("settings.json", "settings.local.json")
 # What `init` remembers of the user's environment, to put back; none of it is a secret.
 FROZEN = (
     "PATH", "HOME", "TMPDIR", "CLAUDE_CONFIG_DIR",
@@ -33,18 +32,8 @@ _LARGEST = 8 << 20
 _DEEPEST = 64
 _MOST_NAMES = 12
 
-# Variables that decide which program runs, whom it talks to, as whom, or where it keeps things.
-_SENSITIVE = re.compile(
-    r"(?:PATH|HOME|TMPDIR|TMP|TEMP|SHELL|IFS|ENV|BASH_ENV|CDPATH|PS4|PROMPT_COMMAND|OPENSSL_CONF"
-    r"|(?:XDG|PYTHON|LD|DYLD|GIT|DOCKER|CONTAINERS?|PODMAN|BUILDKIT|CLAUDE|CLAUDECODE|ANTHROPIC"
-    r"|PLANDOCK|AWS|GOOGLE|AZURE|VERTEX|SSL|REQUESTS_CA|CURL_CA|NODE|NPM_CONFIG|PIP|UV|CARGO"
-    r"|GO|SSH|GLIBC|MALLOC|GCONV|BASH_FUNC|DBUS)_?[A-Z0-9_%/:.-]*"
-    r"|(?:HTTPS?|ALL|NO|FTP)_PROXY|.*_(?:API_KEY|TOKEN|SECRET|PASSWORD))",
-    re.I | re.S,
-)
-
-# Setting → what it would do.  Asked for in a box they are overridden by pinned settings; on the
-# host they are Claude Code's own business, and reported.
+# Setting → what it would do.  The CLI in a box reads none of them; on the host they are Claude
+# Code's own business, and reported.
 _ASKS: Mapping[str, str] = {
     "apiKeyHelper": "a program that supplies an API key",
     "awsAuthRefresh": "a login to another provider",
@@ -104,7 +93,7 @@ class ProjectSettings:
         """
         found: dict[str, Path] = {}
         for path in self.unreadable:
-            found.update((n, path) for n in environ if _SENSITIVE.fullmatch(n))
+            found.update((n, path) for n in environ if SENSITIVE.fullmatch(n))
         for path, held in self.parsed:
             block = held.get("env")
             if isinstance(block, dict):
@@ -193,9 +182,15 @@ def asks(folders: list[Path]) -> list[Asked]:
     return sorted(dict.fromkeys(found), key=lambda a: not a.grave)
 
 
+def in_the_box(cwd: Path) -> list[str]:
+    """What becomes in the box of the settings of the folder that Claude Code is started in."""
+    folder = os.fspath(cwd)
+    return [line for judged in judge_folder(folder) for line in lines(judged, folder)]
+
+
 def _of_one(path: Path, settings: dict[str, Any]) -> Iterator[Asked]:
     block = settings.get("env")
-    names = sorted(n for n in block if _SENSITIVE.fullmatch(n)) if isinstance(block, dict) else []
+    names = sorted(n for n in block if SENSITIVE.fullmatch(n)) if isinstance(block, dict) else []
     if names:
         more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
         said = ", ".join(repr(n)[1:-1][:64] for n in names[:_MOST_NAMES])

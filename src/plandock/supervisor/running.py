@@ -180,5 +180,5 @@ def _take(store: Store, engine: Engine, run: Run, progress: Progress, line: byte
         known = store.get(run.id).billing
         known.api_key_source = str(message.get("apiKeySource"))[:100]
         store.change(run.id, billing=known)
-        if not verdict.ok and not by_key:
+        if progress.asks_in_mode or (not verdict.ok and not by_key):
             engine.kill(launch.names_of(run).box)

@@ -158,6 +158,18 @@ def _refusal(run: Run, progress: Progress) -> Verdict | None:
                 "plandock doctor names what to remove",
             ),
         )
+    if progress.asks_in_mode:
+        return Verdict(
+            "end",
+            failed(
+                "permission_mode",
+                "ended before a request left: Claude Code in the box would ask for permission "
+                f"(mode {progress.asks_in_mode!r}), and nobody is there to answer",
+                10,
+                "an organisation's policy can forbid the mode without questions: ask its "
+                "administrator, or carry the plan out here",
+            ),
+        )
     return None
 
 

@@ -1,4 +1,5 @@
-"""Who pays, judged from what the CLI itself says in the box; if unsure, not as wished."""
+"""Who pays and who is asked, judged from what the CLI itself says in the box; if unsure, not as
+wished."""
 
 from __future__ import annotations
 
@@ -21,3 +22,8 @@ def pays_as_wished(status: Any, billing: str) -> bool:
 def says_as_wished(message: dict[str, Any], billing: str) -> bool:
     """Whether the CLI's `init` message names the payer that the user wants."""
     return billing == "api-key" or message.get("apiKeySource") == "none"
+
+
+def asks_nobody(message: dict[str, Any]) -> bool:
+    """Whether the CLI's `init` message says that it works without a person's permission."""
+    return message.get("permissionMode") == "bypassPermissions"

@@ -7,6 +7,7 @@ between the CLI's own, and that is the container's log.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -24,7 +25,9 @@ import harvest  # type: ignore[import-not-found]
 import payer  # type: ignore[import-not-found]
 import probe  # type: ignore[import-not-found]
 import relay as relay_module  # type: ignore[import-not-found]
+import repository_settings  # type: ignore[import-not-found]
 import watchdog  # type: ignore[import-not-found]
+import words  # type: ignore[import-not-found]
 
 ROOM = "/run/plandock"
 HOME = "/plandock/home"
@@ -63,6 +66,7 @@ class Steward:
         self.watch: watchdog.Watchdog | None = None
         self.activity = activity.Activity()
         self.speaking = threading.Lock()
+        self.carried: dict[str, Any] = {}  # of the repository's settings
         # What the user says before the agent has its prompt; None from then on.
         self.early: list[str] | None = []
 
@@ -162,9 +166,9 @@ class Steward:
         return env
 
     def settings(self, env: dict[str, str]) -> str:
-        """The settings file that wins over the repository's: its path in the tmpfs."""
-        content: dict[str, Any] = self.wish["settings"]
-        pinned = content.setdefault("env", {})
+        """The settings that alone count, with what is carried of the repository's: their path."""
+        content: dict[str, Any] = self.carried | self.wish["settings"]
+        pinned = content["env"] = {**self.carried.get("env", {}), **content.get("env", {})}
         for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY"):
             pinned[name] = env[name]
         content["disableAllHooks"] = True
@@ -206,20 +210,42 @@ class Steward:
         env = self.environment()
         if wish.get("setup") and not self.set_up(env):
             return 1, "the setup command failed"
-        head = [CLI, "--settings", self.settings(env), "--strict-mcp-config"]
-        code, why = self.converse([*head, *self.words()], env)
+        sources = self.judge_repository(env)
+        head = [CLI, "--settings", self.settings(env), "--strict-mcp-config", *sources]
+        code, why = self.converse([*head, *self.arguments()], env)
         if self.lost and os.path.exists(self.talk):
             # The file is there, and the CLI finds nothing in it to go on from: a new beginning.
             os.replace(self.talk, self.talk + ".lost")
-            code, why = self.converse([*head, *self.words()], env)
+            code, why = self.converse([*head, *self.arguments()], env)
         return code, why
+
+    def judge_repository(self, env: dict[str, str]) -> list[str]:
+        """Take what counts of the repository's settings, say the rest; the CLI's arguments.
+
+        Where there are such files the CLI reads none of them, now or when they change, and gets
+        the project's words another way.  Without them all is as it always is.
+        """
+        cwd = self.wish["cwd"]
+        for name in repository_settings.FILES:
+            # The CLI's own folder began without one: the setup command's work, the project's word.
+            with contextlib.suppress(OSError):
+                os.unlink(f"{CONFIG}/{name}")
+                say("repository-settings", lines=[f"set aside in the box: all of ~/.claude/{name}"])
+        found = repository_settings.judge_folder(cwd, {*env, *self.wish["settings"].get("env", {})})
+        if not found:
+            return []
+        self.carried = repository_settings.merged(found)
+        words.lay_out(repository_settings.up_to_the_top(cwd), CONFIG)
+        said = [line for one in found for line in repository_settings.lines(one, cwd)]
+        say("repository-settings", lines=said)
+        return ["--setting-sources", "user"]
 
     @property
     def talk(self) -> str:
         """The file of the box's own conversation; it outlives the box."""
         return f"{VOLUME}/{self.wish['conversation']}"
 
-    def words(self) -> list[str]:
+    def arguments(self) -> list[str]:
         """The CLI's arguments: the first time, or for a conversation that was broken off."""
         again = os.path.exists(self.talk) and os.path.getsize(self.talk) > 0
         self.prompt = self.wish["prompt_again" if again else "prompt"]
@@ -335,7 +361,11 @@ class Steward:
             if not isinstance(message, dict):
                 continue
             if message.get("type") == "system" and message.get("subtype") == "init":
-                if payer.says_as_wished(message, self.wish["billing"]):
+                if not payer.asks_nobody(message):
+                    self.cli.kill()
+                    say("mode-refused", mode=message.get("permissionMode"))
+                    why = "mode"
+                elif payer.says_as_wished(message, self.wish["billing"]):
                     self.relay.gate.set()
                 else:
                     self.cli.kill()
