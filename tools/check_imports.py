@@ -44,6 +44,7 @@ PEERS: frozenset[tuple[str, str]] = frozenset(
         ("recover", "supervisor"),  # what it finds half done is handed back to the supervisor
         ("box", "claude"),  # the image carries the version that `claude` finds on the host
         ("box", "gateway"),  # the box is started beside its gateway, over one shared socket
+        ("claude", "box"),  # `inside/overage`: one rule for who pays, in box, gateway and here
         ("gateway", "claude"),  # npm's settings are read where the CLI's package comes from
         ("workspace", "claude"),  # a conversation's files are staged beside the work tree
         ("git", "errors"),

@@ -239,7 +239,7 @@ def _launcher(ground: Ground) -> Iterator[Finding]:
 
 def _login(ground: Ground) -> Iterator[Finding]:
     mode, payer = ground.chosen.credentials, ground.chosen.billing
-    if mode == "box" and payer == "subscription":
+    if mode == "box" and payer != "api-key":
         if ground.engine is None:
             yield Finding("login", None, "the login in the engine's volume needs the engine")
             return

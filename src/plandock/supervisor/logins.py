@@ -23,7 +23,7 @@ SIGN_IN_AGAIN = "plandock login --box"
 
 def on_this_machine(run: Run, settings: Settings, *, min_life_s: float = 600.0) -> Login | None:
     """The login that the user's machine has for a run; None where it lies in the engine."""
-    if settings.credentials == "box" and settings.billing == "subscription":
+    if settings.credentials == "box" and settings.billing != "api-key":
         return None
     return credentials.find_login(
         mode=settings.credentials,

@@ -19,7 +19,7 @@ from plandock.errors import CredentialsError, PlandockError
 from plandock.runs.model import Run
 from plandock.runs.store import Store
 from plandock.settings.keys import Settings
-from plandock.supervisor import logins
+from plandock.supervisor import egress, logins, paying
 from plandock.supervisor.log_lines import lines_of
 from plandock.supervisor.steps import say
 
@@ -137,6 +137,9 @@ class Watch:
         threading.Thread(target=let_go, daemon=True).start()
         try:
             for line in lines_of(reader.stdout):
+                if b'"credits"' in line and paying.stops(self._run) and self._tells(line):
+                    say("usage credits pay, by what the gateway reads")
+                    self._engine.stop(self._box)
                 if b'"disk"' not in line:
                     continue
                 with contextlib.suppress(ValueError, RecursionError):
@@ -148,6 +151,11 @@ class Watch:
             ended.set()
             reader.terminate()
             reader.wait()
+
+    @staticmethod
+    def _tells(line: bytes) -> bool:
+        said = egress.decision_of(line)
+        return said is not None and said["decision"] == paying.DECISION
 
     def _short_of_room(self, store: Store, room: int) -> None:
         say(f"the engine's disk has {room >> 20} MiB left")

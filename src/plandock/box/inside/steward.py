@@ -7,6 +7,7 @@ between the CLI's own, and that is the container's log.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -21,6 +22,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import activity  # type: ignore[import-not-found]
 import clients  # type: ignore[import-not-found]
 import harvest  # type: ignore[import-not-found]
+import overage  # type: ignore[import-not-found]
 import payer  # type: ignore[import-not-found]
 import probe  # type: ignore[import-not-found]
 import relay as relay_module  # type: ignore[import-not-found]
@@ -59,6 +61,7 @@ class Steward:
         self.ended = threading.Event()
         self.seen_result = False
         self.lost = False
+        self.capped = False  # the CLI has been told how much usage credits are left for it
         self.prompt = ""
         self.watch: watchdog.Watchdog | None = None
         self.activity = activity.Activity()
@@ -208,6 +211,14 @@ class Steward:
             return 1, "the setup command failed"
         head = [CLI, "--settings", self.settings(env), "--strict-mcp-config"]
         code, why = self.converse([*head, *self.words()], env)
+        if why == "restart":
+            with self.speaking:
+                self.early = []
+            self.capped = True
+            self.relay.gate.set()  # for the question who pays; the old process's requests are cut
+            # After the list of tools: an option of the same name that stands before counts less.
+            cap = ["--max-budget-usd", f"{wish['credits_left_usd']:g}"]
+            code, why = self.converse([*head, *self.words(), *cap], env)
         if self.lost and os.path.exists(self.talk):
             # The file is there, and the CLI finds nothing in it to go on from: a new beginning.
             os.replace(self.talk, self.talk + ".lost")
@@ -323,6 +334,7 @@ class Steward:
         assert self.cli is not None
         assert self.cli.stdout is not None
         why = ""
+        listener = overage.Listener()
         threading.Thread(target=self.see_out, args=(self.cli, self.activity), daemon=True).start()
         for raw in self.cli.stdout:
             with _out:
@@ -341,6 +353,8 @@ class Steward:
                     self.cli.kill()
                     say("billing-refused", api_key_source=message.get("apiKeySource"))
                     why = "billing"
+            if (sign := listener.take(message)) is not None:
+                why = self.heed(sign) or why
             self.activity.take(message)
             if self.watch is not None:
                 self.watch.take(message)
@@ -349,6 +363,19 @@ class Steward:
                 self.lost = "No conversation found" in str(message.get("errors"))
                 self.seen_result = not self.lost
         return why
+
+    def heed(self, sign: Any) -> str:
+        """Usage credits pay: stop before the next request unless they may; why it is ended."""
+        left_usd = self.wish.get("credits_left_usd")
+        then = payer.means(self.wish["billing"], left_usd, self.capped)
+        if then != "go-on":
+            self.relay.cut()
+        if not self.capped:
+            say("credits", then=then, **dataclasses.asdict(sign))
+        if then == "go-on":
+            return ""
+        threading.Thread(target=self.cut_short, daemon=True).start()
+        return "credits" if then == "stop" else then
 
     def see_out(self, cli: subprocess.Popen[bytes], at: activity.Activity) -> None:
         """Hang up when the CLI has nothing to do any more, and see to it that it ends then.
