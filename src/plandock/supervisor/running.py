@@ -164,13 +164,13 @@ def _events(run: Run) -> Path:
 
 def _take(store: Store, engine: Engine, run: Run, progress: Progress, line: bytes) -> None:
     """Take one line; a run that does not pay as the user wishes is ended here as well."""
-    unpaid, told = progress.credits is None, progress.listener.info
+    unpaid, info = progress.credits is None, progress.listener.info
     message = progress.take(line)
     if message is None:
         return
     by_key = run.settings.get("billing") == "api-key"
     begins = unpaid and progress.credits is not None
-    if not by_key and (begins or told is not progress.listener.info):
+    if not by_key and (begins or info is not progress.listener.info):
         paying.heed(store, engine, run, progress, begins=begins)
     if progress.isolation_fault:
         engine.kill(launch.names_of(run).box)
