@@ -115,7 +115,11 @@ def test_a_run_waits_for_the_allowance_and_goes_on_by_itself(case: CaseResult) -
     assert paid_requests(case) == (2 if case.case.name == "first" else 1)
     assert run["state"] == "done"
     assert run["attempt"] == paid_requests(case) + 1
-    assert [case.shown(f"{name}.txt") for name in ("one", "two", "three")] == ["one", "two", "three"]
+    assert [case.shown(f"{name}.txt") for name in ("one", "two", "three")] == [
+        "one",
+        "two",
+        "three",
+    ]
     assert run["billing"]["credits_used"] is True
 
 

@@ -98,3 +98,22 @@ def test_the_relay_outlives_a_box_without_room_for_a_thread(
     monkeypatch.setattr(threading.Thread, "start", no_room)
     assert not answered(port)
     assert answered(port)
+
+
+def test_a_cut_drops_what_stands_before_the_gate(place: str) -> None:
+    """A request that a process had begun to send does not go out when the gate opens again."""
+    made, port = relay.Relay(), a_port()
+    made.listen(port, place)
+    with socket.create_connection(("127.0.0.1", port), 240) as client:
+        client.settimeout(240)
+        client.sendall(b"first\n")
+        assert client.recv(100) == b"first\n"
+        made.cut()
+        client.sendall(b"second\n")
+        with pytest.raises(TimeoutError):
+            client.settimeout(0.5)
+            client.recv(100)
+        made.gate.set()
+        client.settimeout(240)
+        assert client.recv(100) == b""
+    assert answered(port)  # a new connection goes through

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from plandock.box.inside.overage import Listener, Sign
+from plandock.box.inside.overage import Listener, Sign, sign_in
 from plandock.claude.spending import Spending
 from plandock.runs.model import Usage
 
@@ -83,7 +83,8 @@ class Progress:
     def _limit(self, info: object) -> None:
         if isinstance(info, dict) and info.get("status") == "rejected":
             self.resets_at = _count(info.get("resetsAt"))
-            self.limited = True
+            # What credits pay for is answered all the same.
+            self.limited = sign_in(info) is None
 
     def _said(self, said: object) -> None:
         if not isinstance(said, dict):

@@ -270,6 +270,13 @@ def _login(ground: Ground) -> Iterator[Finding]:
         yield Finding("login", True, f"{said}; good for {left / 3600:.1f} h more")
 
 
+# Read in November 2026, in what Anthropic and its users have written about it in public.
+_HEADLESS = (
+    "runs are headless (`claude -p`); 15 June 2026: a separate monthly credit that Anthropic had "
+    "announced for headless use was paused on the day, so the subscription's own limits count"
+)
+
+
 def _billing(ground: Ground) -> Iterator[Finding]:
     if ground.chosen.billing == "api-key":
         where = ground.chosen.origins.get("billing", "your settings")
@@ -278,6 +285,15 @@ def _billing(ground: Ground) -> Iterator[Finding]:
             f"set billing = \"subscription\" (it was set in: {where})",
         )  # fmt: skip
         return
+    yield Finding("headless use", True, _HEADLESS)
+    if ground.chosen.billing == WITH_CREDITS:
+        limit = ground.chosen.max_credits_usd
+        much = "without a limit" if limit is None else f"up to {limit:g} USD each"
+        yield Finding(
+            "usage credits", None if limit is None else True,
+            f"billing = \"{WITH_CREDITS}\": runs may use the subscription's usage credits, {much}",
+            "set max_credits_usd",
+        )  # fmt: skip
     culprits = billing.find_culprits(
         environ=ground.environ, config_dir=ground.config_dir, repo=ground.repo
     )

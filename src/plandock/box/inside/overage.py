@@ -142,8 +142,9 @@ class Listener:
             found = sign_in(info)
             if isinstance(info, Mapping):
                 self.info = info
-                self._refused = info.get("status") == "rejected"
-                self.included = self.included or (found is None and not self._refused)
+                rejected = info.get("status") == "rejected"
+                self._refused = rejected and told is message
+                self.included = self.included or (found is None and not rejected)
         elif refused and message.get("type") == "user":
             # The event stands between an answer and what its tools said; after a refusal the CLI
             # itself speaks (measured, both versions).

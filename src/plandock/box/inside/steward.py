@@ -212,7 +212,8 @@ class Steward:
         head = [CLI, "--settings", self.settings(env), "--strict-mcp-config"]
         code, why = self.converse([*head, *self.words()], env)
         if why == "restart":
-            with self.speaking:
+            assert self.cli is not None
+            with self.speaking, self.cli:  # its pipes are closed
                 self.early = []
             self.capped = True
             self.relay.gate.set()  # for the question who pays; the old process's requests are cut
