@@ -164,6 +164,7 @@ def in_the_box(
     cli.chmod(0o755)
     monkeypatch.setattr(steward, "CLI", str(cli))
     monkeypatch.setattr(steward, "ROOM", str(tmp_path))
+    monkeypatch.setattr(steward, "LAST_S", 0.1 if lasts else 600.0)
     monkeypatch.setattr(steward, "sealed", lambda checks: True)
     monkeypatch.setattr(steward.probe, "examine", lambda _: iter(()))
     monkeypatch.setattr(steward.Steward, "complaints", lambda self: None)
@@ -268,6 +269,32 @@ def test_the_gateways_sign_counts_as_well() -> None:
     assert sign is not None
     assert (sign.back_at, sign.used_up, sign.why) == (RESET, True, "w")
     assert paying.from_gateway([{"decision": "allowed", "target": "x"}]) is None
+
+
+def test_a_model_for_credits_that_are_not_there_ends_the_run() -> None:
+    """Measured, both versions: nothing says until when, so no wait would help."""
+    info = {"status": "rejected", "rateLimitType": "overage", "overageStatus": "rejected"}
+    refused = failed_result(429, "You're out of usage credits")
+    old = (event({**info, "errorCode": "credits_required"}), refused, ended())
+    new = (old[0], {**with_error(info), "api_error_code": "credits_required"}, *old[1:])
+    for messages in (old, new):
+        for billing in ("subscription", WITH_CREDITS):
+            found = verdict(*messages, billing=billing)
+            assert (found.ending["reason"], found.ending["exit_code"]) == ("billing", 21)
+            assert "usage credits" in found.ending["message"]
+    later = verdict(event({**info, "resetsAt": RESET, "errorCode": "credits_required"}), refused)
+    assert later.reason == "usage_limit"
+
+
+@pytest.mark.parametrize("wish", [{}, {"billing": WITH_CREDITS, "credits_left_usd": 2.5}])
+def test_the_last_answer_may_be_the_end_of_the_work(
+    steward: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wish: dict[str, Any]
+) -> None:
+    """With nothing to ask any more the CLI's result is waited for, and none is started again."""
+    made, why, started = in_the_box(steward, monkeypatch, tmp_path, USING, False, **wish)
+    assert (why, len(started)) == ("" if wish else "credits", 1)
+    assert made.seen_result
+    assert made.cli.returncode == 0
 
 
 def credits_told(then: str) -> dict[str, Any]:

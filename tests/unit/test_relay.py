@@ -110,8 +110,8 @@ def test_a_cut_drops_what_stands_before_the_gate(place: str) -> None:
         assert client.recv(100) == b"first\n"
         made.cut()
         client.sendall(b"second\n")
+        client.settimeout(0.5)
         with pytest.raises(TimeoutError):
-            client.settimeout(0.5)
             client.recv(100)
         made.gate.set()
         client.settimeout(240)

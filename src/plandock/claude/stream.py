@@ -40,6 +40,7 @@ class Progress:
     billing_refused: str = ""
     listener: Listener = field(default_factory=Listener)
     credits: Sign | None = None  # usage credits pay, or may
+    credits_heeded: bool = False  # the steward has said so, too
     spending: Spending = field(default_factory=Spending)
     isolation: list[dict[str, Any]] | None = None
     isolation_fault: str = ""
@@ -135,6 +136,7 @@ class Progress:
             self.spending.process_began()
         elif event == "credits":
             self.credits = self.credits or Sign.of(message)
+            self.credits_heeded = True
             self.spending.credits_began(message.get("then"))
         elif event == "billing-refused":
             self.billing_refused = _text(message.get("api_key_source")) or "unknown"

@@ -22,6 +22,7 @@ from plandock.hook.settings_file import wired
 from plandock.printable import one_line
 from plandock.runs.store import Store
 from plandock.settings import Settings, project
+from plandock.settings.keys import WITH_CREDITS
 from plandock.supervisor import logins
 
 # A login with less than this is renewed before a run of any length ends (seconds).
@@ -270,7 +271,7 @@ def _login(ground: Ground) -> Iterator[Finding]:
         yield Finding("login", True, f"{said}; good for {left / 3600:.1f} h more")
 
 
-# Read in November 2026, in what Anthropic and its users have written about it in public.
+# As public threads of June and July 2026 have it; read in November 2026.
 _HEADLESS = (
     "runs are headless (`claude -p`); 15 June 2026: a separate monthly credit that Anthropic had "
     "announced for headless use was paused on the day, so the subscription's own limits count"

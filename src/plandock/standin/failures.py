@@ -19,9 +19,16 @@ _HTTP: dict[str, tuple[int, str, str]] = {
         "This request would exceed your account's rate limit.",
     ),
     "rate_limited": (429, "rate_limit_error", "Too many requests"),
+    "credits_required": (429, "rate_limit_error", "Usage credits are required for this model."),
     "overloaded": (529, "overloaded_error", "Overloaded"),
     "server_error": (500, "api_error", "Internal server error"),
     "unauthorized": (401, "authentication_error", "OAuth token has expired."),
+}
+_NO_CREDITS = {
+    "status": "rejected",
+    "representative-claim": "overage",
+    "overage-status": "rejected",
+    "overage-disabled-reason": "out_of_credits",
 }
 
 
@@ -101,7 +108,12 @@ def http_failure(meeting: Meeting) -> tuple[int, dict[str, str], dict[str, Any]]
     if failure.kind == "usage_limit":
         headers = limit_headers("rejected", meeting.reset_at, failure.limit_type)
         headers["retry-after"] = str(max(0, int(meeting.reset_at - time.time())))
-    return status, _with_limits(headers, failure), error_body(kind, text)
+    body = error_body(kind, text)
+    if failure.kind == "credits_required":
+        # As the CLI reads it (2.1.197 and 2.1.332).
+        body["error"]["details"] = {"error_code": failure.kind, "can_user_purchase_credits": True}
+        headers = {f"{_PREFIX}-{name}": value for name, value in _NO_CREDITS.items()}
+    return status, _with_limits(headers, failure), body
 
 
 def answer_headers(meeting: Meeting | None, window_end: float) -> dict[str, str]:

@@ -25,6 +25,7 @@ FailureKind = Literal[
     "malformed",  # an event stream whose data is not JSON
     "slow",  # the right answer, `delay_s` before every chunk
     "credits",  # the right answer, paid with usage credits: the allowance is used up
+    "credits_required",  # 429: the model is for usage credits alone, and there are none
     "limits",  # the right answer, with `limits` in its headers
 ]
 

@@ -20,13 +20,17 @@ from plandock.supervisor.steps import say
 DECISION = "credits"  # of the sealed gateway, which reads the API's headers
 
 
-def heed(store: Store, engine: Engine, run: Run, progress: Progress, *, begins: bool) -> None:
-    """Record what the CLI has told of who pays; where credits begin to, stop what may not."""
+def record(store: Store, run: Run, progress: Progress) -> None:
+    """Record what the CLI has told of who pays."""
     known = store.get(run.id).billing
     now = _told(known, progress)
     if now != known:
         store.change(run.id, billing=now)
-    if begins and progress.credits is not None and stops(run):
+
+
+def stop_unheeded(engine: Engine, run: Run, progress: Progress) -> None:
+    """Stop a box that goes on although usage credits pay and must not."""
+    if progress.credits is not None and not progress.credits_heeded and stops(run):
         say(f"usage credits pay: {progress.credits.why}")
         engine.stop(launch.names_of(run).box)
 

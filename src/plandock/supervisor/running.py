@@ -171,7 +171,9 @@ def _take(store: Store, engine: Engine, run: Run, progress: Progress, line: byte
     by_key = run.settings.get("billing") == "api-key"
     begins = unpaid and progress.credits is not None
     if not by_key and (begins or info is not progress.listener.info):
-        paying.heed(store, engine, run, progress, begins=begins)
+        paying.record(store, run, progress)
+    elif message.get("type") != "plandock":
+        paying.stop_unheeded(engine, run, progress)
     if progress.isolation_fault:
         engine.kill(launch.names_of(run).box)
     elif message.get("event") == "auth-status" and message.get("type") == "plandock":

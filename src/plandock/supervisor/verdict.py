@@ -192,6 +192,9 @@ def _credits(
     """Usage credits pay: the wait for the allowance, or the end at the limit that was set."""
     billing, cap = run.settings.get("billing"), run.settings.get("max_credits_usd")
     sign = progress.credits
+    if progress.listener.required and not progress.resets_at:
+        words = "this model is paid for with usage credits, and the API says that there are none"
+        return Verdict("end", failed("billing", words, 21, "hand it off with another model"))
     if sign is None or billing == "api-key":
         return None
     if billing == WITH_CREDITS:

@@ -26,6 +26,8 @@ from plandock.supervisor.steps import say
 _LOOK_S = 0.5
 _LOGIN_S = 3.0
 _SAVE_S = 15.0
+# How long a box may still work on the answer after which usage credits would pay.
+_LAST_S = 3.0
 # With less room than this the box is ended while its work can still be committed (bytes).
 LEAST_ROOM = 64 << 20
 
@@ -138,7 +140,8 @@ class Watch:
         try:
             for line in lines_of(reader.stdout):
                 if b'"credits"' in line and paying.stops(self._run) and self._tells(line):
-                    say("usage credits pay, by what the gateway reads")
+                    say("usage credits pay, by what the gateway reads; it lets nothing out now")
+                    self._over.wait(_LAST_S)
                     self._engine.stop(self._box)
                 if b'"disk"' not in line:
                     continue

@@ -130,6 +130,7 @@ class Listener:
         self.sign: Sign | None = None
         self.info: Mapping[str, object] = {}  # the latest that the CLI told
         self.included = False  # an answer was the allowance's, before the first sign
+        self.required = False  # the model is refused for want of credits
         self._refused = False
 
     def take(self, message: Mapping[str, object]) -> Sign | None:
@@ -144,6 +145,9 @@ class Listener:
                 self.info = info
                 rejected = info.get("status") == "rejected"
                 self._refused = rejected and told is message
+                # 2.1.332 leaves it out beside the error (measured).
+                codes = (info.get("errorCode"), message.get("api_error_code"))
+                self.required = rejected and "credits_required" in codes
                 self.included = self.included or (found is None and not rejected)
         elif refused and message.get("type") == "user":
             # The event stands between an answer and what its tools said; after a refusal the CLI

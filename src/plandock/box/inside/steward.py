@@ -35,6 +35,8 @@ VOLUME = "/plandock/conversation"
 CLI = "/usr/local/bin/claude"
 # How long it is waited for the CLI to end, and for a turn that is to follow on a task's end.
 END_S = 20.0
+# How long the CLI may still work on the answer after which usage credits would pay.
+LAST_S = 2.0
 _LOOK_S = 0.2
 MOST_EARLY = 100
 # The CLI needs a second for it; a machine with far too much to do is no reason to give up.
@@ -211,6 +213,8 @@ class Steward:
             return 1, "the setup command failed"
         head = [CLI, "--settings", self.settings(env), "--strict-mcp-config"]
         code, why = self.converse([*head, *self.words()], env)
+        if why == "restart" and not self.activity.in_turn:
+            why = ""  # that answer was the last
         if why == "restart":
             assert self.cli is not None
             with self.speaking, self.cli:  # its pipes are closed
@@ -375,8 +379,16 @@ class Steward:
             say("credits", then=then, **dataclasses.asdict(sign))
         if then == "go-on":
             return ""
-        threading.Thread(target=self.cut_short, daemon=True).start()
+        threading.Thread(target=self.end_soon, args=(self.cli,), daemon=True).start()
         return "credits" if then == "stop" else then
+
+    def end_soon(self, cli: subprocess.Popen[bytes]) -> None:
+        """End the CLI, which can ask nothing any more; what it does with the answer that was paid
+        for is given a moment, for that may be the end of its work."""
+        try:
+            cli.wait(LAST_S)
+        except subprocess.TimeoutExpired:
+            self.cut_short()
 
     def see_out(self, cli: subprocess.Popen[bytes], at: activity.Activity) -> None:
         """Hang up when the CLI has nothing to do any more, and see to it that it ends then.
