@@ -14,6 +14,7 @@ import pytest
 from plandock.box.inside.overage import Listener, sign_in
 from plandock.claude.stream import Progress
 from plandock.runs.model import Billing, Run, RunId, State
+from plandock.runs.outcome import in_words
 from plandock.settings.keys import WITH_CREDITS, Settings
 from plandock.settings.layers import load
 from plandock.supervisor import paying
@@ -254,6 +255,8 @@ def test_a_wait_for_an_unknown_time_grows() -> None:
     assert "this model" in verdict(event(at_once), ended("credits")).message
     again = verdict(event(INCLUDED), event(at_once), ended("credits"), strikes=5)
     assert again.until - NOW == 901.0
+    over = event(without(OLD_USING, resetsAt=NOW - 1))
+    assert [verdict(over, ended("credits"), strikes=n).until - NOW for n in (0, 1)] == [11, 1801]
 
 
 def test_what_nobody_knows_is_named() -> None:
@@ -370,6 +373,8 @@ def test_the_receipt_says_what_is_known(messages: tuple[dict[str, Any], ...], wo
     run = billed(*messages)
     assert receipt_of(run)["usage_credits"].startswith(words)
     assert words in as_text(run)
+    # The conversation that handed it off hears of it, too.
+    assert ("Usage credits" in in_words(run)) is words.startswith("used")
     assert run.to_json()["billing"]["credits_used"] is (
         None if words.startswith("not") else words.startswith("used")
     )

@@ -15,6 +15,7 @@ from plandock.claude.stream import Progress
 from plandock.engines.protocol import Engine
 from plandock.runs.model import Billing, Run
 from plandock.runs.store import Store
+from plandock.settings.keys import WITH_CREDITS
 from plandock.supervisor.steps import say
 
 DECISION = "credits"  # of the sealed gateway, which reads the API's headers
@@ -37,7 +38,7 @@ def stop_unheeded(engine: Engine, run: Run, progress: Progress) -> None:
 
 def stops(run: Run) -> bool:
     """Whether a run ends its box when usage credits pay."""
-    return run.settings.get("billing") == "subscription"
+    return run.settings.get("billing") not in (WITH_CREDITS, "api-key")
 
 
 def from_gateway(decisions: Iterable[dict[str, Any]]) -> Sign | None:

@@ -212,6 +212,8 @@ def _credits(
     strikes = 0 if progress.listener.included else run.strikes
     if now < sign.back_at <= now + _LONGEST_RESET_S:
         until = float(sign.back_at)
+    elif 0 < sign.back_at <= now and not strikes:
+        until = now + _FIRST_BACKOFF_S
     else:
         # Each look can cost a paid request.
         until = now + min(_UNKNOWN_RESET_S * 2.0 ** min(strikes, 10), _LONGEST_CREDITS_PAUSE_S)

@@ -148,7 +148,8 @@ class Listener:
                 # 2.1.332 leaves it out beside the error (measured).
                 codes = (info.get("errorCode"), message.get("api_error_code"))
                 self.required = rejected and "credits_required" in codes
-                self.included = self.included or (found is None and not rejected)
+                if self.sign is None and found is None and not rejected:
+                    self.included = True
         elif refused and message.get("type") == "user":
             # The event stands between an answer and what its tools said; after a refusal the CLI
             # itself speaks (measured, both versions).
