@@ -89,7 +89,7 @@ CASES = [
     *cases("available", ends(told(AVAILABLE, step=None)), WORK, among=PAIRS),
     *cases("allowed", ends(paid(None, step=None)), WORK, among=NEWEST, env=CREDITS),
     *cases(
-        "capped", ends(paid(None)), WORK, among=PAIRS,
+        "capped", ends(paid(None), paid(None, step=2)), WORK, among=PAIRS,
         env={**CREDITS, "PLANDOCK_MAX_CREDITS_USD": "0.01"},
     ),
 ]  # fmt: skip
