@@ -29,6 +29,8 @@ class Relay:
         self.gate.set()
         self.moved = time.monotonic()  # when the last byte came in
         self._cuts = 0
+        # Called before each piece that goes out; it may shut the gate.
+        self.settle: Callable[[], None] = lambda: None
 
     def cut(self) -> None:
         """Shut the gate, and let nothing more out of the connections that there are: what stands
@@ -82,6 +84,7 @@ class Relay:
         cuts = self._cuts
 
         def may_go() -> None:
+            self.settle()
             self.gate.wait()
             if self._cuts != cuts:
                 raise ConnectionAbortedError

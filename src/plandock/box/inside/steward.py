@@ -22,6 +22,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import activity  # type: ignore[import-not-found]
 import clients  # type: ignore[import-not-found]
 import harvest  # type: ignore[import-not-found]
+import output  # type: ignore[import-not-found]
 import overage  # type: ignore[import-not-found]
 import payer  # type: ignore[import-not-found]
 import probe  # type: ignore[import-not-found]
@@ -341,9 +342,11 @@ class Steward:
         why = ""
         listener = overage.Listener()
         threading.Thread(target=self.see_out, args=(self.cli, self.activity), daemon=True).start()
-        for raw in self.cli.stdout:
+        heard = output.Output(self.cli.stdout.fileno())
+        self.relay.settle = heard.settle
+        for raw in heard.lines():
             with _out:
-                sys.stdout.buffer.write(raw if raw.endswith(b"\n") else raw + b"\n")
+                sys.stdout.buffer.write(raw)
                 sys.stdout.buffer.flush()
             try:
                 message = json.loads(raw)
