@@ -44,7 +44,6 @@ PEERS: frozenset[tuple[str, str]] = frozenset(
         ("recover", "supervisor"),  # what it finds half done is handed back to the supervisor
         ("box", "claude"),  # the image carries the version that `claude` finds on the host
         ("box", "gateway"),  # the box is started beside its gateway, over one shared socket
-        ("claude", "box"),  # `inside/overage`: one rule for who pays, in box, gateway and here
         ("gateway", "claude"),  # npm's settings are read where the CLI's package comes from
         ("workspace", "claude"),  # a conversation's files are staged beside the work tree
         ("git", "errors"),
@@ -53,6 +52,13 @@ PEERS: frozenset[tuple[str, str]] = frozenset(
         ("paths", "errors"),
         ("settings", "errors"),
         ("settings", "paths"),
+    }
+)
+
+# Single modules of a peer, which import nothing of plandock, with the reason.
+PEER_LEAVES = frozenset(
+    {
+        ("claude", "plandock.box.inside.overage"),  # one rule for who pays: in box and gateway too
     }
 )
 
@@ -211,7 +217,11 @@ def _direction(source: Source) -> Iterator[str]:
                 yield f"{where}, which stands in no layer"
             elif theirs < own:
                 yield f"{where}, which is above it"
-            elif theirs == own and (source.package, target) not in PEERS:
+            elif (
+                theirs == own
+                and (source.package, target) not in PEERS
+                and (source.package, item.module) not in PEER_LEAVES
+            ):
                 yield f"{where}, a peer; allowed pairs stand in PEERS"
 
 
