@@ -13,7 +13,8 @@ from pathlib import Path
 
 import atheris
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "src/plandock/gateway/inside"))
+for part in ("box", "gateway"):
+    sys.path.insert(0, str(Path(__file__).parents[2] / f"src/plandock/{part}/inside"))
 
 with atheris.instrument_imports(include=["addresses", "allowlist", "head", "sealed", "h11"]):
     import addresses

@@ -19,6 +19,8 @@ import plandock
 
 INSIDE = Path(plandock.__file__).parent / "gateway" / "inside"
 PROGRAM = INSIDE / "gateway.py"
+# In the image they lie in one folder.
+PATH = f"{Path(h11.__file__).parent.parent}{os.pathsep}{INSIDE.parents[1] / 'box' / 'inside'}"
 
 
 _PATIENT = f"""\
@@ -60,7 +62,7 @@ class Gateway:
             [*before, sys.executable, "-s", *(["-c", _PATIENT] if patient else [str(PROGRAM)])],
             env={
                 "PLANDOCK_GATEWAY": json.dumps(wish),
-                "PYTHONPATH": str(Path(h11.__file__).parent.parent),
+                "PYTHONPATH": PATH,
                 "PATH": os.environ["PATH"],
                 **(variables or {}),
             },

@@ -234,6 +234,19 @@ def test_doctor_says_plainly_that_a_key_pays(plandock, home):
     assert found["billing"][0]["ok"] is None
 
 
+def test_doctor_says_what_headless_use_draws_on(plandock, home):
+    """A dated sentence; and, where usage credits may pay, that they may and up to what."""
+    rows = findings(plandock("doctor", "--json"))
+    assert "15 June 2026" in rows["headless use"][0]["detail"]
+    assert "usage credits" not in rows
+    config = home / ".config" / "plandock" / "config.toml"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text('billing = "subscription+credits"\n')
+    assert "without a limit" in findings(plandock("doctor", "--json"))["usage credits"][0]["detail"]
+    config.write_text('billing = "subscription+credits"\nmax_credits_usd = 5\n')
+    assert "up to 5 USD" in findings(plandock("doctor", "--json"))["usage credits"][0]["detail"]
+
+
 def test_doctor_warns_of_hooks_wired_twice(plandock):
     """Two scopes mean two hooks for every event."""
     for scope in ("user", "local"):

@@ -13,10 +13,10 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import h11
 import pytest
 
 import plandock
+from tests.support.gateway import PATH
 
 PROGRAM = Path(plandock.__file__).parent / "gateway" / "inside" / "gateway.py"
 
@@ -37,10 +37,9 @@ class Running:
                 "port": self.server.getsockname()[1],
             },
         }
-        library = str(Path(h11.__file__).parent.parent)
         self.child = subprocess.Popen(
             [sys.executable, str(PROGRAM)],
-            env={"PLANDOCK_GATEWAY": json.dumps(wish), "PYTHONPATH": library,
+            env={"PLANDOCK_GATEWAY": json.dumps(wish), "PYTHONPATH": PATH,
                  "PATH": os.environ["PATH"]},
             stdout=subprocess.PIPE,
         )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from plandock.box.inside import relay
+from plandock.box.inside import output, relay
 
 
 @pytest.fixture
@@ -98,3 +99,56 @@ def test_the_relay_outlives_a_box_without_room_for_a_thread(
     monkeypatch.setattr(threading.Thread, "start", no_room)
     assert not answered(port)
     assert answered(port)
+
+
+def test_a_cut_drops_what_stands_before_the_gate(place: str) -> None:
+    """A request that a process had begun to send does not go out when the gate opens again."""
+    made, port = relay.Relay(), a_port()
+    made.listen(port, place)
+    with socket.create_connection(("127.0.0.1", port), 240) as client:
+        client.settimeout(240)
+        client.sendall(b"first\n")
+        assert client.recv(100) == b"first\n"
+        made.cut()
+        client.sendall(b"second\n")
+        client.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            client.recv(100)
+        made.gate.set()
+        client.settimeout(240)
+        assert client.recv(100) == b""
+    assert answered(port)  # a new connection goes through
+
+
+def test_what_the_cli_has_said_is_looked_at_before_it_may_ask(place: str) -> None:
+    """A busy reader shuts the way out in time for the request that follows."""
+    made, port = relay.Relay(), a_port()
+    made.listen(port, place)
+    reading, writing = os.pipe()
+    heard = output.Output(reading)
+    made.settle = heard.settle
+    looking = threading.Event()
+
+    def look() -> None:
+        for _ in heard.lines():
+            looking.set()
+            time.sleep(0.5)  # so busy is the machine
+            made.cut()
+
+    reader = threading.Thread(target=look)
+    reader.start()
+    with socket.create_connection(("127.0.0.1", port), 240) as client:
+        client.settimeout(240)
+        client.sendall(b"first\n")
+        assert client.recv(100) == b"first\n"  # the control: nothing was said
+        os.write(writing, b"credits pay\n")
+        assert looking.wait(240)
+        client.sendall(b"second\n")
+        client.settimeout(2.0)
+        with pytest.raises(TimeoutError):
+            client.recv(100)
+    os.close(writing)
+    reader.join(240)
+    heard.settle()  # of what has ended nothing is waited for
+    os.close(reading)
+    made.gate.set()

@@ -31,7 +31,7 @@ from plandock.engines.protocol import (
 )
 from plandock.errors import EngineError, IsolationError, RepositoryError
 from plandock.runs.model import Run
-from plandock.settings.keys import PROCESSORS, Settings
+from plandock.settings.keys import PROCESSORS, WITH_CREDITS, Settings
 
 # The label with a run's record, on its box and on the volume with its work.
 RECORD = "plandock.record"
@@ -225,6 +225,7 @@ def gateway_spec(
         api = {"socket": f"{LINK}/upstream.sock", "host": API_HOST, "port": 443, "tls": True}
         if upstream is not None:
             api, upstream = {**upstream, "tls": False}, None
+        api["credits"] = settings.billing == WITH_CREDITS
     # Last, so that no preset pins the model's own API.
     allow = {**{name: list(addresses) for name, addresses in pins.items()}, API_HOST: []}
     if sealed:

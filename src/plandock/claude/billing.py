@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from plandock.claude import jsonfile
 from plandock.claude.redact import redact
+from plandock.settings.keys import WITH_CREDITS
 
 Source = Literal["subscription", "api-key", "unknown"]
 
@@ -124,7 +125,7 @@ class Verdict:
         """Whether a run with the setting ``billing`` may start on this answer."""
         if billing == "api-key":
             return self.source == "api-key"
-        return billing == "subscription" and self.ok
+        return billing in ("subscription", WITH_CREDITS) and self.ok
 
 
 def find_culprits(

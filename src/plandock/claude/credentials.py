@@ -20,6 +20,7 @@ from plandock.claude.login import Login as Login
 from plandock.claude.login import parse_credentials as parse_credentials
 from plandock.claude.redact import Secret as Secret
 from plandock.errors import CredentialsError
+from plandock.settings.keys import WITH_CREDITS
 
 MODES = ("auto", "token", "host", "sealed")
 
@@ -76,8 +77,9 @@ def each_login(
             )
         yield _api_key(environ)
         return
-    if billing != "subscription":
-        raise CredentialsError(f"billing “{billing}” is not known", hint="subscription or api-key")
+    if billing not in ("subscription", WITH_CREDITS):
+        known = f"subscription, {WITH_CREDITS} or api-key"
+        raise CredentialsError(f"billing “{billing}” is not known", hint=known)
     if mode not in MODES:
         raise CredentialsError(f"a login of the kind “{mode}” is not on this machine")
     stored = _stored_setup_token() if mode != "host" else None

@@ -10,6 +10,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from plandock.box.inside.overage import Listener, Sign, sign_in
+from plandock.claude.spending import Spending
 from plandock.printable import one_line
 from plandock.runs.model import Usage
 
@@ -38,6 +40,10 @@ class Progress:
     moved: bool = False  # the model has said something
     billing_refused: str = ""
     asks_in_mode: str = ""  # the permission mode, where the CLI would ask somebody
+    listener: Listener = field(default_factory=Listener)
+    credits: Sign | None = None  # usage credits pay, or may
+    credits_heeded: bool = False  # the steward has said so, too
+    spending: Spending = field(default_factory=Spending)
     isolation: list[dict[str, Any]] | None = None
     isolation_fault: str = ""
     ended: dict[str, Any] | None = None
@@ -55,6 +61,8 @@ class Progress:
         kind, sub = message.get("type"), message.get("subtype")
         if self.isolation is None and (kind != "plandock" or message.get("event") in _AT_WORK):
             self.isolation_fault = self.isolation_fault or "it began without saying how it is"
+        if kind != "plandock":
+            self.credits = self.listener.take(message) or self.credits
         if kind == "system" and sub == "init":
             self.init = message
             self.result = None  # a turn has begun: what it ends with counts
@@ -80,7 +88,8 @@ class Progress:
     def _limit(self, info: object) -> None:
         if isinstance(info, dict) and info.get("status") == "rejected":
             self.resets_at = _count(info.get("resetsAt"))
-            self.limited = True
+            # What credits pay for is answered all the same.
+            self.limited = sign_in(info) is None
 
     def _said(self, said: object) -> None:
         if not isinstance(said, dict):
@@ -103,8 +112,8 @@ class Progress:
         self.turns += _count(message.get("num_turns"))
         usage = message.get("usage")
         usage = usage if isinstance(usage, dict) else {}
-        cost = message.get("total_cost_usd")
         # Tokens are of this turn, the cost is of all turns up to it (measured, both versions).
+        self.spending.told(message.get("total_cost_usd"))
         before = self.usage
         self.usage = Usage(
             input_tokens=before.input_tokens
@@ -113,7 +122,7 @@ class Progress:
             output_tokens=before.output_tokens + _count(usage.get("output_tokens")),
             cache_read_tokens=before.cache_read_tokens
             + _count(usage.get("cache_read_input_tokens")),
-            cost_usd_equivalent=float(cost) if isinstance(cost, (int, float)) else 0.0,
+            cost_usd_equivalent=self.spending.total_usd,
         )
         denials = message.get("permission_denials")
         for entry in denials[:_MOST_DENIED] if isinstance(denials, list) else []:
@@ -127,6 +136,12 @@ class Progress:
             self._judge_isolation(message.get("checks"))
         if event == "auth-status":
             self.auth_status = message.get("status")
+        elif event == "agent-started":
+            self.spending.process_began()
+        elif event == "credits":
+            self.credits = self.credits or Sign.of(message)
+            self.credits_heeded = True
+            self.spending.credits_began(message.get("then"))
         elif event == "billing-refused":
             self.billing_refused = _text(message.get("api_key_source")) or "unknown"
         elif event == "agent-ended":

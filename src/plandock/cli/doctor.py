@@ -22,6 +22,7 @@ from plandock.hook.settings_file import wired, wired_file
 from plandock.printable import one_line
 from plandock.runs.store import Store
 from plandock.settings import Settings, claude_project, project
+from plandock.settings.keys import WITH_CREDITS
 from plandock.supervisor import logins
 
 # A login with less than this is renewed before a run of any length ends (seconds).
@@ -264,7 +265,7 @@ def _launcher(ground: Ground) -> Iterator[Finding]:
 
 def _login(ground: Ground) -> Iterator[Finding]:
     mode, payer = ground.chosen.credentials, ground.chosen.billing
-    if mode == "box" and payer == "subscription":
+    if mode == "box" and payer != "api-key":
         if ground.engine is None:
             yield Finding("login", None, "the login in the engine's volume needs the engine")
             return
@@ -298,6 +299,13 @@ def _login(ground: Ground) -> Iterator[Finding]:
         yield Finding("login", True, f"{said}; good for {left / 3600:.1f} h more")
 
 
+# As public threads of June and July 2026 have it; read in November 2026.
+_HEADLESS = (
+    "runs are headless (`claude -p`); 15 June 2026: a separate monthly credit that Anthropic had "
+    "announced for headless use was paused on the day, so the subscription's own limits count"
+)
+
+
 def _billing(ground: Ground) -> Iterator[Finding]:
     if ground.chosen.billing == "api-key":
         where = ground.chosen.origins.get("billing", "your settings")
@@ -306,6 +314,15 @@ def _billing(ground: Ground) -> Iterator[Finding]:
             f"set billing = \"subscription\" (it was set in: {where})",
         )  # fmt: skip
         return
+    yield Finding("headless use", True, _HEADLESS)
+    if ground.chosen.billing == WITH_CREDITS:
+        limit = ground.chosen.max_credits_usd
+        much = "without a limit" if limit is None else f"up to {limit:g} USD each"
+        yield Finding(
+            "usage credits", None if limit is None else True,
+            f"billing = \"{WITH_CREDITS}\": runs may use the subscription's usage credits, {much}",
+            "set max_credits_usd",
+        )  # fmt: skip
     culprits = billing.find_culprits(
         environ=ground.environ, config_dir=ground.config_dir, repo=ground.repo
     )

@@ -23,7 +23,7 @@ def look(credentials: str, billing: str, environ: Mapping[str, str]) -> dict[str
     {} where that takes more than a small file: a Keychain, a volume, an API key; and where there
     is none that can be read.  Never raises.
     """
-    if billing != "subscription" or credentials == "box":
+    if billing == "api-key" or credentials == "box":
         return {}
     kind, token = "token", ""
     if credentials != "host":

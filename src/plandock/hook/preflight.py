@@ -52,7 +52,7 @@ def look(
     base = git.head_commit(repo)
     git.identity(repo)
     claude = find_cli(environ)
-    if billing == "subscription":
+    if billing != "api-key":
         _look_for_login(credentials, environ)
     why_not = quick.quick_check(engine)
     if why_not:

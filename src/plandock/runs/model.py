@@ -102,6 +102,12 @@ class Billing:
     source: str = ""  # subscription | api-key | "" while it is not known yet
     api_key_source: str = ""  # `apiKeySource` of the CLI's init message
     subscription: str = ""  # `subscriptionType`: max, pro, team …
+    rate_limit_type: str = ""  # the allowance that the CLI named last: five_hour, overage …
+    overage_status: str = ""  # `overageStatus`, as the CLI told it last
+    credits_used: bool | None = None  # usage credits paid, or may have; None: nothing was told
+    credits_why: str = ""  # what said so
+    credits_usd: float | None = None  # as far as known, by the CLI's own count, in USD
+    credits_uncounted: bool = False  # some of the use is not in credits_usd
 
 
 @dataclass

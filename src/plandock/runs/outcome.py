@@ -32,6 +32,8 @@ def in_words(run: Run) -> str:
         )
     else:
         text += f". It brought no commits. Look at it with `plandock show {run.id}`."
+    if run.billing.credits_used:
+        text += " Usage credits, beyond the subscription's allowance, paid for some of it."
     if run.message:
         text += f" Why: {one_line(run.message, limit=300)}"
     if run.outcome:

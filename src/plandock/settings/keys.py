@@ -19,6 +19,9 @@ from plandock.settings.kinds import Kind
 # lower it, or nothing.
 Rule = Literal["free", "lower", "user"]
 
+WITH_CREDITS = "subscription+credits"
+"""The value of ``billing`` that lets a subscription's usage credits pay as well."""
+
 PROCESSORS = 2.0
 """Of the box where ``cpus`` is empty; fewer where the machine has fewer."""
 
@@ -108,7 +111,15 @@ class Settings:
     )  # fmt: skip
     max_parallel: int = _key(2, kinds.whole(1, 64), "user", "runs that go at the same time")
     prestage: bool = _key(True, kinds.SWITCH, "free", "make ready while the plan is being read")
-    billing: str = _key("subscription", kinds.choice("subscription", "api-key"), "user", "who pays")
+    billing: str = _key(
+        "subscription", kinds.choice("subscription", WITH_CREDITS, "api-key"), "user",
+        f"who pays; {WITH_CREDITS}: the subscription's usage credits too, beyond its allowance",
+    )  # fmt: skip
+    max_credits_usd: float | None = _key(
+        None, kinds.DOLLARS, "user",
+        "usage credits that one run may use before it is ended, by the CLI's own count; "
+        "empty: no limit",
+    )  # fmt: skip
     credentials: str = _key(
         "auto", kinds.choice("auto", "token", "host", "box", "sealed"), "user",
         "which login the box gets",

@@ -11,6 +11,7 @@ from typing import Any
 from plandock.standin.script import Failure
 from plandock.standin.sse import error_body
 
+_PREFIX = "anthropic-ratelimit-unified"
 _HTTP: dict[str, tuple[int, str, str]] = {
     "usage_limit": (
         429,
@@ -18,9 +19,16 @@ _HTTP: dict[str, tuple[int, str, str]] = {
         "This request would exceed your account's rate limit.",
     ),
     "rate_limited": (429, "rate_limit_error", "Too many requests"),
+    "credits_required": (429, "rate_limit_error", "Usage credits are required for this model."),
     "overloaded": (529, "overloaded_error", "Overloaded"),
     "server_error": (500, "api_error", "Internal server error"),
     "unauthorized": (401, "authentication_error", "OAuth token has expired."),
+}
+_NO_CREDITS = {
+    "status": "rejected",
+    "representative-claim": "overage",
+    "overage-status": "rejected",
+    "overage-disabled-reason": "out_of_credits",
 }
 
 
@@ -100,7 +108,34 @@ def http_failure(meeting: Meeting) -> tuple[int, dict[str, str], dict[str, Any]]
     if failure.kind == "usage_limit":
         headers = limit_headers("rejected", meeting.reset_at, failure.limit_type)
         headers["retry-after"] = str(max(0, int(meeting.reset_at - time.time())))
-    return status, headers, error_body(kind, text)
+    body = error_body(kind, text)
+    if failure.kind == "credits_required":
+        # As the CLI reads it (2.1.197 and 2.1.332).
+        body["error"]["details"] = {"error_code": failure.kind, "can_user_purchase_credits": True}
+        headers = {f"{_PREFIX}-{name}": value for name, value in _NO_CREDITS.items()}
+    return status, _with_limits(headers, failure), body
+
+
+def answer_headers(meeting: Meeting | None, window_end: float) -> dict[str, str]:
+    """Return what a right answer tells a subscription: who pays for it, and until when."""
+    if meeting is None:
+        return limit_headers("allowed", window_end)
+    if meeting.failure.kind == "credits":
+        headers = limit_headers("rejected", meeting.reset_at, meeting.failure.limit_type)
+        del headers[f"{_PREFIX}-overage-disabled-reason"]
+        headers |= {
+            f"{_PREFIX}-overage-status": "allowed",
+            f"{_PREFIX}-overage-reset": str(int(meeting.reset_at) + 14 * 86_400),
+            f"{_PREFIX}-overage-in-use": "true",
+        }
+    else:
+        headers = limit_headers("allowed", window_end)
+    return _with_limits(headers, meeting.failure)
+
+
+def _with_limits(headers: dict[str, str], failure: Failure) -> dict[str, str]:
+    changed = {f"{_PREFIX}-{name}": value for name, value in (failure.limits or {}).items()}
+    return {name: value for name, value in (headers | changed).items() if value}
 
 
 def limit_headers(status: str, reset_at: float, limit_type: str = "five_hour") -> dict[str, str]:
@@ -108,7 +143,7 @@ def limit_headers(status: str, reset_at: float, limit_type: str = "five_hour") -
 
     Measured (facts, section 4): the CLI turns them into a `rate_limit_event` with `resetsAt`.
     """
-    prefix = "anthropic-ratelimit-unified"
+    prefix = _PREFIX
     rejected = status == "rejected"
     reset = str(int(reset_at))
     window = {"five_hour": "5h", "seven_day": "7d"}.get(limit_type, "5h")

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, cast
 
 from plandock.standin import conversation, sse
-from plandock.standin.failures import Meeting, http_failure, limit_headers
+from plandock.standin.failures import Meeting, answer_headers, http_failure
 from plandock.standin.requests import Request, credential, now
 from plandock.standin.script import Turn, failure_from_json, script_from_json, to_json
 
@@ -134,7 +134,8 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         else:
             # A key is billed per token and has no window of use.
-            headers = limit_headers("allowed", self.standin.window_end) if auth == "bearer" else {}
+            end = self.standin.window_end
+            headers = answer_headers(meeting, end) if auth == "bearer" else {}
             send = self._stream if body.get("stream") else self._send_whole
             send(whole, meeting, headers)
 

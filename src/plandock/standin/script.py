@@ -24,6 +24,9 @@ FailureKind = Literal[
     "silence",  # the request is read and not answered, at most `silent_s` seconds
     "malformed",  # an event stream whose data is not JSON
     "slow",  # the right answer, `delay_s` before every chunk
+    "credits",  # the right answer, paid with usage credits: the allowance is used up
+    "credits_required",  # 429: the model is for usage credits alone, and there are none
+    "limits",  # the right answer, with `limits` in its headers
 ]
 
 
@@ -48,7 +51,9 @@ class Failure:
     `if_token` limits it to requests that carry exactly that bearer token (or API key).
     `scene` and `step` limit an injected failure to one place of the script; `side` lets it meet
     requests without tools too. `until_reset` makes a usage limit last until the moment it named
-    the first time it was met, whatever `times` says. Durations are seconds.
+    the first time it was met, whatever `times` says. `limits` are headers of the answer, without
+    `anthropic-ratelimit-unified-` in front, over those that it has by itself ("": without that
+    one). Durations are seconds.
     """
 
     kind: FailureKind
@@ -62,6 +67,7 @@ class Failure:
     limit_type: str = "five_hour"
     silent_s: float = 60.0
     delay_s: float = 0.05
+    limits: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         """Refuse an unknown kind early: otherwise it would pass for a well-behaved answer."""
@@ -248,6 +254,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "until_reset": (bool,),
     "silent_s": (int, float),
     "delay_s": (int, float),
+    "limits": (dict, type(None)),
 }
 
 

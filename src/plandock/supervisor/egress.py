@@ -96,6 +96,9 @@ def decision_of(line: str | bytes) -> dict[str, Any] | None:
         if not isinstance(count, int) or count < 1:
             return None
         return {"at": at, **_UNWRITTEN, "count": count}
+    if said.get("decision") == "credits":
+        facts = {name: said.get(name) for name in ("certain", "back_at", "used_up")}
+        return {"at": at, "decision": "credits", "target": "", "why": said.get("why"), **facts}
     if said.get("decision") not in _DECISIONS:
         return None
     return {

@@ -34,7 +34,7 @@ def on_this_machine(
 
     Of the account that the run began with: raises as :func:`plandock.supervisor.accounts.choose`.
     """
-    if settings.credentials == "box" and settings.billing == "subscription":
+    if settings.credentials == "box" and settings.billing != "api-key":
         return None
     return accounts.choose(run, settings, min_life_s=min_life_s, hurry=hurry)
 
@@ -94,7 +94,7 @@ def adopted(run: Run) -> tuple[dict[str, Any], str]:
         return {}, ""
     settings = Settings.from_dict(run.settings)
     try:
-        if settings.credentials == "box" and settings.billing == "subscription":
+        if settings.credentials == "box" and settings.billing != "api-key":
             volume = run.login_volume or LOGIN_VOLUME
             engine = detect.choose(run.engine or settings.engine)
             # Not held: somebody may be signing in just now, and nothing is renewed here.

@@ -60,6 +60,7 @@ def start_order(
         **secrets,
         "settings": fixed,
         "billing": settings.billing,
+        "credits_left_usd": _credits_left_usd(run, settings),
         "by_route": by_route,
         "cwd": run.cwd,
         "name": who[0],
@@ -76,3 +77,12 @@ def start_order(
         "silence_s": settings.silence_s,
         "background_s": settings.background_s,
     }
+
+
+def _credits_left_usd(run: Run, settings: Settings) -> float | None:
+    """What the CLI may use once usage credits pay; None: without a limit."""
+    if settings.max_credits_usd is None:
+        return None
+    # With nothing left one request is enough to end it.
+    left = max(0.01, settings.max_credits_usd - (run.billing.credits_usd or 0.0))
+    return min(left, settings.max_budget_usd or left)

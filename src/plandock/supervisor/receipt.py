@@ -11,7 +11,7 @@ from plandock import paths
 from plandock.printable import one_line
 from plandock.runs.model import Run
 from plandock.runs.store import Store
-from plandock.supervisor import accounts
+from plandock.supervisor import accounts, paying
 
 # A box may have asked for thousands; the rest of the line has to be seen, too.
 _MOST_TARGETS = 8
@@ -22,6 +22,7 @@ def receipt_of(run: Run) -> dict[str, Any]:
     data = run.to_json()
     data["version"] = 1
     data["payer"] = payer(run)
+    data["usage_credits"] = paying.in_words(run)
     data["stand_in"] = run.upstream or None
     data["duration_s"] = _duration_s(run)
     data["next"] = next_steps(run)
@@ -37,6 +38,7 @@ def payer(run: Run) -> str:
         return f"nobody: a stand-in answered; otherwise {who} would have paid{end}"
     if run.billing.source == "subscription":
         plan = f" ({run.billing.subscription})" if run.billing.subscription else ""
+        plan += " and its usage credits" if run.billing.credits_used else ""
         return f"your Claude subscription{plan}; no API key was used"
     if run.billing.source == "api-key":
         return 'your API key, per token, because billing = "api-key" is set'
@@ -76,6 +78,7 @@ def as_text(run: Run) -> str:
         ("branch", f"{run.branch}  {run.commits} commit(s)" if run.commits else "no commits"),
         ("paid by", payer(run)),
         *(("account", text) for text in accounts.in_words(run)),
+        ("credits", paying.in_words(run)),
         ("time", f"{seconds:.0f} s, {run.turns} turn(s)" if seconds is not None else "-"),
         (
             "tokens",

@@ -14,9 +14,9 @@ from plandock.claude.redact import redact_tokens
 from plandock.claude.stream import Progress
 from plandock.engines import detect
 from plandock.engines.protocol import ContainerState, Engine
-from plandock.runs.model import Billing, Run, State, Usage, utc_time
+from plandock.runs.model import Run, State, Usage, utc_time
 from plandock.runs.store import Store
-from plandock.supervisor import egress, logins
+from plandock.supervisor import egress, logins, paying
 from plandock.supervisor.log_lines import lines_of
 from plandock.supervisor.steps import begin, say
 from plandock.supervisor.verdict import BoxEnd, judge
@@ -97,10 +97,13 @@ def conclude(
     ended = BoxEnd(there=False)
     if state is not None:
         ended = BoxEnd(True, state.oom_killed, state.exit_code)
+    kept = list(egress.keep(engine, run))
+    progress.credits = progress.credits or paying.from_gateway(kept)
     verdict = judge(run, progress, ended)
     changes: dict[str, Any] = {
         **_sums(run, progress),
-        "egress": egress.merged(run.egress, egress.keep(engine, run)),
+        "billing": paying.bill(run, progress),
+        "egress": egress.merged(run.egress, [x for x in kept if x["decision"] != paying.DECISION]),
         "active_s": run.active_s,
     }
     if verdict.kind == "end":
@@ -161,17 +164,25 @@ def _events(run: Run) -> Path:
 
 def _take(store: Store, engine: Engine, run: Run, progress: Progress, line: bytes) -> None:
     """Take one line; a run that does not pay as the user wishes is ended here as well."""
+    unpaid, info = progress.credits is None, progress.listener.info
     message = progress.take(line)
     if message is None:
         return
     by_key = run.settings.get("billing") == "api-key"
+    begins = unpaid and progress.credits is not None
+    if not by_key and (begins or info is not progress.listener.info):
+        paying.record(store, run, progress)
+    elif message.get("type") != "plandock":
+        paying.stop_unheeded(engine, run, progress)
     if progress.isolation_fault:
         engine.kill(launch.names_of(run).box)
     elif message.get("event") == "auth-status" and message.get("type") == "plandock":
         verdict = judge_auth_status(progress.auth_status, kind="file")
         source = "api-key" if by_key else ("subscription" if verdict.ok else verdict.source)
-        told = Billing(source, verdict.api_key_source, verdict.subscription)
-        store.change(run.id, billing=told)
+        told = (source, verdict.api_key_source, verdict.subscription)
+        billing = dataclasses.replace(store.get(run.id).billing)
+        billing.source, billing.api_key_source, billing.subscription = told
+        store.change(run.id, billing=billing)
         if not verdict.ok and not by_key:
             engine.kill(launch.names_of(run).box)
     elif message is progress.init:

@@ -17,6 +17,7 @@ from plandock.claude.billing import judge_auth_status
 from plandock.claude.stream import Progress
 from plandock.errors import IsolationError
 from plandock.runs.model import Run, State, utc_time
+from plandock.settings.keys import WITH_CREDITS
 
 # The API's own words for "too busy" and "something broke": 429 and 5xx, 529 (overloaded) too.
 _BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 524, 529})
@@ -27,6 +28,9 @@ _RESET_JITTER_S = (1.0, 5.0)
 _UNKNOWN_RESET_S = 900.0
 # The longest limit is a week's; a reset beyond that is no time to wait for.
 _LONGEST_RESET_S = 8 * 86_400.0
+_LONGEST_CREDITS_PAUSE_S = 86_400.0
+_PAY_OR_STOP = f'to pay for later runs with usage credits, set billing = "{WITH_CREDITS}"'
+_OTHER_MODEL = f'stop it and take another model, or set billing = "{WITH_CREDITS}"'
 _MOST_STRIKES = 5
 _MOST_OUT_OF_MEMORY = 2
 
@@ -85,6 +89,8 @@ def judge(
             kept=True,
         )  # fmt: skip
     result = progress.result or {}
+    if not progress.succeeded and (paid := _credits(run, progress, result, now, jitter)):
+        return paid
     if result.get("subtype") in ("error_max_turns", "error_max_budget_usd"):
         reason = "max_turns" if result["subtype"] == "error_max_turns" else "budget"
         return Verdict("end", stopped(reason, progress.closing_words or f"{reason} was reached"))
@@ -191,6 +197,58 @@ def _usage_limit(
         reason="usage_limit",
         until=until,
         message=f"the usage limit was reached; goes on at {utc_time(until)}",
+        strikes=strikes + 1,
+    )
+
+
+def _credits(
+    run: Run,
+    progress: Progress,
+    result: dict[str, Any],
+    now: float,
+    jitter: Callable[[float, float], float],
+) -> Verdict | None:
+    """Usage credits pay: the wait for the allowance, or the end at the limit that was set."""
+    billing, cap = run.settings.get("billing"), run.settings.get("max_credits_usd")
+    sign = progress.credits
+    if progress.listener.required and not progress.resets_at:
+        words = "this model is paid for with usage credits, and the API says that there are none"
+        return Verdict("end", failed("billing", words, 21, "hand it off with another model"))
+    if sign is None or billing == "api-key":
+        return None
+    if billing == WITH_CREDITS:
+        spent = (run.billing.credits_usd or 0.0) + (progress.spending.credits_usd or 0.0)
+        at_its_end = result.get("subtype") == "error_max_budget_usd"
+        if not isinstance(cap, (int, float)):
+            return None
+        if progress.spending.is_open:
+            words = f"how many usage credits it used is not known, and {cap:g} USD are its limit"
+        elif at_its_end or spent >= cap:
+            words = f"it used {spent:.2f} USD of usage credits; max_credits_usd is {cap:g}"
+        else:
+            return None
+        return Verdict("end", stopped("credits", words))
+    strikes = 0 if progress.listener.included else run.strikes
+    if now < sign.back_at <= now + _LONGEST_RESET_S:
+        until = float(sign.back_at)
+    elif 0 < sign.back_at <= now and not strikes:
+        until = now + _FIRST_BACKOFF_S
+    else:
+        # Each look can cost a paid request.
+        until = now + min(_UNKNOWN_RESET_S * 2.0 ** min(strikes, 10), _LONGEST_CREDITS_PAUSE_S)
+    until += jitter(*_RESET_JITTER_S)
+    if not sign.certain:
+        words = f"{sign.why}; it counts as usage credits. Goes on at {utc_time(until)}"
+    elif sign.used_up:
+        words = f"the included allowance is used up; goes on at {utc_time(until)} without credits"
+    else:
+        words = f"usage credits pay for this model from the start; tries again at {utc_time(until)}"
+    return Verdict(
+        "wait",
+        reason="usage_limit",
+        until=until,
+        message=words,
+        hint=_PAY_OR_STOP if sign.used_up else _OTHER_MODEL,
         strikes=strikes + 1,
     )
 

@@ -19,13 +19,15 @@ from plandock.errors import CredentialsError, PlandockError
 from plandock.runs.model import Run
 from plandock.runs.store import Store
 from plandock.settings.keys import Settings
-from plandock.supervisor import accounts, logins
+from plandock.supervisor import accounts, egress, logins, paying
 from plandock.supervisor.log_lines import lines_of
 from plandock.supervisor.steps import say
 
 _LOOK_S = 0.5
 _LOGIN_S = 3.0
 _SAVE_S = 15.0
+# How long a box may still work on the answer after which usage credits would pay.
+_LAST_S = 3.0
 # With less room than this the box is ended while its work can still be committed (bytes).
 LEAST_ROOM = 64 << 20
 
@@ -155,6 +157,10 @@ class Watch:
         threading.Thread(target=let_go, daemon=True).start()
         try:
             for line in lines_of(reader.stdout):
+                if b'"credits"' in line and paying.stops(self._run) and self._tells(line):
+                    say("usage credits pay, by what the gateway reads; it lets nothing out now")
+                    self._over.wait(_LAST_S)
+                    self._engine.stop(self._box)
                 if b'"disk"' not in line:
                     continue
                 with contextlib.suppress(ValueError, RecursionError):
@@ -166,6 +172,11 @@ class Watch:
             ended.set()
             reader.terminate()
             reader.wait()
+
+    @staticmethod
+    def _tells(line: bytes) -> bool:
+        said = egress.decision_of(line)
+        return said is not None and said["decision"] == paying.DECISION
 
     def _short_of_room(self, store: Store, room: int) -> None:
         say(f"the engine's disk has {room >> 20} MiB left")

@@ -27,3 +27,16 @@ def says_as_wished(message: dict[str, Any], billing: str) -> bool:
 def asks_nobody(message: dict[str, Any]) -> bool:
     """Whether the CLI's `init` message says that it works without a person's permission."""
     return message.get("permissionMode") == "bypassPermissions"
+
+
+def means(billing: str, left_usd: float | None, capped: bool) -> str:
+    """What follows from a sign that usage credits pay: ``stop``, ``restart`` or ``go-on``.
+
+    ``restart``: only a new process of the CLI can be told how much credits are left for it, and
+    counts from there.
+    """
+    if billing == "api-key":
+        return "go-on"
+    if billing != "subscription+credits":
+        return "stop"
+    return "go-on" if left_usd is None or capped else "restart"

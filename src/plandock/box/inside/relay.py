@@ -28,6 +28,15 @@ class Relay:
         self.gate = threading.Event()
         self.gate.set()
         self.moved = time.monotonic()  # when the last byte came in
+        self._cuts = 0
+        # Called before each piece that goes out; it may shut the gate.
+        self.settle: Callable[[], None] = lambda: None
+
+    def cut(self) -> None:
+        """Shut the gate, and let nothing more out of the connections that there are: what stands
+        before the gate in them is dropped when it opens again."""
+        self._cuts += 1
+        self.gate.clear()
 
     def listen(self, port: int, place: str) -> None:
         """Serve one port in threads of its own."""
@@ -70,11 +79,17 @@ class Relay:
             outward.connect(place)
         except OSError:
             return
-        back = threading.Thread(
-            target=_carry, args=(outward, client, None, self._came), daemon=True
-        )
+        back = threading.Thread(target=_carry, args=(outward, client, self._came), daemon=True)
         back.start()
-        _carry(client, outward, self.gate, None)
+        cuts = self._cuts
+
+        def may_go() -> None:
+            self.settle()
+            self.gate.wait()
+            if self._cuts != cuts:
+                raise ConnectionAbortedError
+
+        _carry(client, outward, may_go)
         back.join()
 
     def _came(self) -> None:
@@ -84,15 +99,12 @@ class Relay:
 def _carry(
     source: socket.socket,
     target: socket.socket,
-    gate: threading.Event | None,
-    moved: Callable[[], None] | None,
+    before: Callable[[], None],
 ) -> None:
+    """Carry bytes one way; ``before`` is called before each piece, and may raise OSError."""
     with contextlib.suppress(OSError):
         while data := source.recv(65536):
-            if gate is not None:
-                gate.wait()
-            if moved is not None:
-                moved()
+            before()
             target.sendall(data)
     with contextlib.suppress(OSError):
         target.shutdown(socket.SHUT_WR)

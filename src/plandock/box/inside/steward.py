@@ -8,6 +8,7 @@ between the CLI's own, and that is the container's log.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -22,6 +23,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import activity  # type: ignore[import-not-found]
 import clients  # type: ignore[import-not-found]
 import harvest  # type: ignore[import-not-found]
+import output  # type: ignore[import-not-found]
+import overage  # type: ignore[import-not-found]
 import payer  # type: ignore[import-not-found]
 import probe  # type: ignore[import-not-found]
 import relay as relay_module  # type: ignore[import-not-found]
@@ -36,6 +39,8 @@ VOLUME = "/plandock/conversation"
 CLI = "/usr/local/bin/claude"
 # How long it is waited for the CLI to end, and for a turn that is to follow on a task's end.
 END_S = 20.0
+# How long the CLI may still work on the answer after which usage credits would pay.
+LAST_S = 2.0
 _LOOK_S = 0.2
 MOST_EARLY = 100
 # The CLI needs a second for it; a machine with far too much to do is no reason to give up.
@@ -62,6 +67,7 @@ class Steward:
         self.ended = threading.Event()
         self.seen_result = False
         self.lost = False
+        self.capped = False  # the CLI has been told how much usage credits are left for it
         self.prompt = ""
         self.watch: watchdog.Watchdog | None = None
         self.activity = activity.Activity()
@@ -213,6 +219,17 @@ class Steward:
         sources = self.judge_repository(env)
         head = [CLI, "--settings", self.settings(env), "--strict-mcp-config", *sources]
         code, why = self.converse([*head, *self.arguments()], env)
+        if why == "restart" and not self.activity.in_turn:
+            why = ""  # that answer was the last
+        if why == "restart":
+            assert self.cli is not None
+            with self.speaking, self.cli:  # its pipes are closed
+                self.early = []
+            self.capped = True
+            self.relay.gate.set()  # for the question who pays; the old process's requests are cut
+            # After the list of tools: an option of the same name that stands before counts less.
+            cap = ["--max-budget-usd", f"{wish['credits_left_usd']:g}"]
+            code, why = self.converse([*head, *self.arguments(), *cap], env)
         if self.lost and os.path.exists(self.talk):
             # The file is there, and the CLI finds nothing in it to go on from: a new beginning.
             os.replace(self.talk, self.talk + ".lost")
@@ -349,10 +366,13 @@ class Steward:
         assert self.cli is not None
         assert self.cli.stdout is not None
         why = ""
+        listener = overage.Listener()
         threading.Thread(target=self.see_out, args=(self.cli, self.activity), daemon=True).start()
-        for raw in self.cli.stdout:
+        heard = output.Output(self.cli.stdout.fileno())
+        self.relay.settle = heard.settle
+        for raw in heard.lines():
             with _out:
-                sys.stdout.buffer.write(raw if raw.endswith(b"\n") else raw + b"\n")
+                sys.stdout.buffer.write(raw)
                 sys.stdout.buffer.flush()
             try:
                 message = json.loads(raw)
@@ -371,6 +391,8 @@ class Steward:
                     self.cli.kill()
                     say("billing-refused", api_key_source=message.get("apiKeySource"))
                     why = "billing"
+            if (sign := listener.take(message)) is not None:
+                why = self.heed(sign) or why
             self.activity.take(message)
             if self.watch is not None:
                 self.watch.take(message)
@@ -379,6 +401,27 @@ class Steward:
                 self.lost = "No conversation found" in str(message.get("errors"))
                 self.seen_result = not self.lost
         return why
+
+    def heed(self, sign: Any) -> str:
+        """Usage credits pay: stop before the next request unless they may; why it is ended."""
+        left_usd = self.wish.get("credits_left_usd")
+        then = payer.means(self.wish["billing"], left_usd, self.capped)
+        if then != "go-on":
+            self.relay.cut()
+        if not self.capped:
+            say("credits", then=then, **dataclasses.asdict(sign))
+        if then == "go-on":
+            return ""
+        threading.Thread(target=self.end_soon, args=(self.cli,), daemon=True).start()
+        return "credits" if then == "stop" else then
+
+    def end_soon(self, cli: subprocess.Popen[bytes]) -> None:
+        """End the CLI, which can ask nothing any more; what it does with the answer that was paid
+        for is given a moment, for that may be the end of its work."""
+        try:
+            cli.wait(LAST_S)
+        except subprocess.TimeoutExpired:
+            self.cut_short()
 
     def see_out(self, cli: subprocess.Popen[bytes], at: activity.Activity) -> None:
         """Hang up when the CLI has nothing to do any more, and see to it that it ends then.

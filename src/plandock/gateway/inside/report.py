@@ -17,7 +17,7 @@ RATE = 5.0  # lines per second after that
 LONGEST = 300  # characters of anything that the box chose
 
 # Lines that come once, or that have a limit of their own.
-_ALWAYS = frozenset({"ready", "disk", "token", "suppressed"})
+_ALWAYS = frozenset({"ready", "disk", "token", "suppressed", "credits"})
 _REFUSALS = frozenset({"refused", "failed"})
 
 

@@ -18,6 +18,7 @@ from urllib.parse import unquote_to_bytes
 import addresses
 import dial
 import h11
+from allowance import REFUSED_STATUS, Allowance
 from control import Token
 from head import LIMIT, Refused
 from report import Report
@@ -54,11 +55,14 @@ class Api:
     host: str
     port: int
     tls: bool
+    credits_allowed: bool = False
 
     @classmethod
     def of(cls, wish: dict[str, object]) -> Api:
-        """From the settings; TLS unless it is switched off in so many words."""
-        return cls(str(wish["host"]), int(str(wish["port"])), wish.get("tls") is not False)
+        """From the settings; TLS unless it is switched off in so many words, and usage credits
+        only where they are allowed so."""
+        tls, credits = wish.get("tls") is not False, wish.get("credits") is True
+        return cls(str(wish["host"]), int(str(wish["port"])), tls, credits)
 
     @property
     def authority(self) -> str:
@@ -183,6 +187,7 @@ class Sealed:
         self._token = token
         self._pinned = pinned
         self._report = report
+        self._allowance = Allowance(report, credits_allowed=api.credits_allowed)
         self._tls = ssl.create_default_context() if api.tls else None
         self._target = f"{api.host}:{api.port}"
 
@@ -242,6 +247,12 @@ class Sealed:
         facts = {"target": self._target, "method": request.method.decode("ascii"), "path": path}
         api = await self._api_side(kept)
         began, before_in, before_out = time.monotonic(), api.count, box.count
+        # Here, for up to now it may have waited; from here to the first byte out it does not.
+        try:
+            self._allowance.check()
+        except Refused:
+            api.close()
+            raise
         self._report.say("allowed", address=api.address, **facts)
         status = 0
         try:
@@ -302,8 +313,8 @@ class Sealed:
             await api.send(outgoing(request, self._api.authority, token))
         except OSError as error:
             raise Refused(502, "the API has closed the connection") from error
-        sending = asyncio.ensure_future(_body(box, api))
-        answering = asyncio.ensure_future(_answer(box, api))
+        sending = asyncio.ensure_future(_body(box, api, self._allowance))
+        answering = asyncio.ensure_future(_answer(box, api, self._allowance))
         try:
             await asyncio.wait({sending, answering}, return_when=asyncio.FIRST_COMPLETED)
             if sending.done() and not sending.cancelled():
@@ -315,12 +326,16 @@ class Sealed:
             await asyncio.gather(sending, answering, return_exceptions=True)
 
 
-async def _body(box: Side, api: Side) -> None:
-    """Pass the request's body on; an API that stops reading has its answer on the way."""
+async def _body(box: Side, api: Side, allowance: Allowance) -> None:
+    """Pass the request's body on; an API that stops reading has its answer on the way.
+
+    A request that is not whole yet when usage credits begin to pay never becomes so.
+    """
     if box.http.they_are_waiting_for_100_continue:
         await box.send(h11.InformationalResponse(status_code=100, headers=[]))
     while True:
         event = await box.event()
+        allowance.check()
         try:
             if isinstance(event, h11.Data):
                 await api.send(h11.Data(data=bytes(event.data)))
@@ -337,7 +352,7 @@ async def _body(box: Side, api: Side) -> None:
             raise
 
 
-async def _answer(box: Side, api: Side) -> int:
+async def _answer(box: Side, api: Side, allowance: Allowance) -> int:
     """Pass the answer on; its status.  Raises :class:`Refused` where there is none."""
     try:
         event = await api.event()
@@ -347,6 +362,7 @@ async def _answer(box: Side, api: Side) -> int:
         raise Refused(502, "the API gave no answer") from error
     if not isinstance(event, h11.Response):
         raise Refused(502, "the API gave no answer")
+    allowance.take(event.status_code, event.headers)
     await box.send(returning(event))
     while True:
         try:
@@ -369,6 +385,8 @@ async def _refuse(box: Side, status: int, why: str) -> None:
     body = f"plandock gateway: {why}\n".encode()
     headers = [("content-type", "text/plain"), ("content-length", str(len(body)))]
     headers.append(("connection", "close"))
+    if status == REFUSED_STATUS:
+        headers.append(("x-should-retry", "false"))
     with contextlib.suppress(OSError, asyncio.TimeoutError, h11.LocalProtocolError):
         await box.send(h11.Response(status_code=status, headers=headers, reason=b"Refused"))
         await box.send(h11.Data(data=body))
