@@ -31,10 +31,9 @@ class BoxFile:
 
 @dataclass(frozen=True)
 class Conversation:
-    """A conversation ready to be forked: its files, and the model that it ran on."""
+    """A conversation ready to be forked."""
 
     files: tuple[BoxFile, ...]
-    model: str
 
 
 def is_session_id(text: str) -> bool:
@@ -108,14 +107,7 @@ def collect(transcript: Path, *, cwd: str) -> Conversation | None:
         if extra.is_file() and not extra.is_symlink():
             place = f"{folder}/{transcript.stem}/subagents/{extra.name}"
             files.append(BoxFile(place, _whole_lines(extra)))
-    model = ""
-    for record in read_records(transcript):
-        message = record.get("message")
-        if record.get("type") == "assistant" and isinstance(message, dict):
-            named = message.get("model")
-            if isinstance(named, str) and re.match(r"[A-Za-z0-9][\w.:\[\]@/-]{0,99}\Z", named):
-                model = named
-    return Conversation(tuple(files), model)
+    return Conversation(tuple(files))
 
 
 def _whole_lines(path: Path) -> bytes:

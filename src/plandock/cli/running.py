@@ -13,7 +13,7 @@ from plandock.claude import conversation
 from plandock.cli import standing
 from plandock.cli.common import json_option, print_json, run_argument
 from plandock.errors import Busy, PlandockError, UsageError
-from plandock.hook import handoff
+from plandock.hook import handoff, session_setup
 from plandock.hook.payload import LARGEST_PLAN
 from plandock.printable import one_line
 from plandock.runs.model import State
@@ -39,13 +39,15 @@ def run(
     else:
         found = _find_session(cwd, session or "")
         transcript, plan = str(found), _last_plan(found)
+    session_id = Path(transcript).stem if transcript else ""
     made, _ = handoff.hand_off(
         plan=plan,
         cwd=str(cwd),
-        session_id=Path(transcript).stem if transcript else "",
+        session_id=session_id,
         tool_use_id=f"manual-{uuid.uuid4()}",
         trigger="manual",
         transcript=transcript,
+        session_setup=session_setup.by_hand(session_id, transcript, str(cwd)),
         flags={"branch": branch} if branch else {},
     )
     if not waits:

@@ -39,11 +39,13 @@ def hand_off(
     mode: str = "",
     transcript: str = "",
     user_messages: Sequence[str] = (),
+    session_setup: Mapping[str, object] | None = None,
     flags: Mapping[str, object] | None = None,
 ) -> tuple[Run, bool]:
     """Record the run of an accepted plan, once per (session, tool use, plan), and start it.
 
     ``user_messages`` is what the user wrote beside the plan; the agent is told it with the plan.
+    ``session_setup`` is what the session was set to (:mod:`plandock.hook.session_setup`).
     Returns the run and whether this call made it.  Raises :class:`plandock.errors.PlandockError`
     when it cannot start; then nothing is left behind.
     """
@@ -88,6 +90,7 @@ def hand_off(
             settings=chosen.to_dict(),
             notes=notes,
             user_messages=list(user_messages),
+            session_setup=dict(session_setup or {}),
             handoff_key=key,
             terminal=terminal.here(),
             supervisor_pid=pid,

@@ -12,7 +12,7 @@ import uuid
 from pathlib import Path
 
 from plandock import git, paths
-from plandock.claude import conversation
+from plandock.claude import chosen_model, conversation
 from plandock.claude.conversation import BoxFile
 from plandock.runs.model import Run
 from plandock.runs.store import Store
@@ -34,12 +34,17 @@ def freeze(store: Store, run: Run) -> Run:
         repo, run_id=run.id, dirty=settings.dirty, carry=settings.carry, name=name, email=mail
     )
     talk = _copy_conversation(run)
+    choice = chosen_model.choose(run.session_setup)
     left_out = [f"left out of the snapshot: {x}" for x in snapshot.left_out]
+    if run.session_setup.get("fast"):
+        left_out.append("fast mode is left out: it is billed beyond the subscription")
     return store.change(
         run.id,
         base=snapshot.base,
         fresh=talk is None,
-        model=talk.model if talk else run.model,
+        model=choice.model,
+        model_origin=str(choice.origin),
+        effort=choice.effort,
         box_session_id=run.box_session_id or str(uuid.uuid4()),
         notes=list(dict.fromkeys([*run.notes, *left_out])),
         snapshot=snapshot.commit,
