@@ -115,32 +115,6 @@ def _whole_lines(path: Path) -> bytes:
     return data[: data.rfind(b"\n") + 1]
 
 
-# What of the user's own folder goes along: words, no code that the CLI would run by itself.
-_MEMORY = ("CLAUDE.md", "agents", "skills", "commands", "rules", "output-styles")
-_MEMORY_LIMIT = 8 * 1024 * 1024
-
-
-def user_memory(config_dir: Path) -> tuple[BoxFile, ...]:
-    """The user's memory, agents, skills and commands, bounded; hooks and MCP stay at home."""
-    files: list[BoxFile] = []
-    room = _MEMORY_LIMIT
-    for name in _MEMORY:
-        top = config_dir / name
-        found = [top] if top.is_file() else sorted(top.rglob("*")) if top.is_dir() else []
-        for path in found:
-            if not path.is_file() or len(files) >= 2000:
-                continue
-            try:
-                content = path.read_bytes() if path.stat().st_size <= room else None
-            except OSError:
-                continue
-            if content is None:
-                continue
-            room -= len(content)
-            files.append(BoxFile(f"user/{path.relative_to(config_dir)}", content))
-    return tuple(files)
-
-
 def bring_home(content: bytes, *, session_id: str, cwd: str, config_dir: Path) -> Path | None:
     """Lay the box's conversation beside the user's own, so that `claude --resume` opens it.
 
