@@ -196,6 +196,15 @@ def test_the_users_own_links_to_where_they_keep_things_are_followed(world: World
     assert all(x in world.texts() for x in ("OWN", "MORE", "SKILL"))
 
 
+@pytest.mark.parametrize("name", ["skills/x", "agents", "commands", "rules", "output-styles"])
+def test_folder_that_is_a_link_to_logins_stays(world: World, name: str) -> None:
+    """None of its files goes along, whatever it is called."""
+    world.write({".ssh/config": "SECRET\n", ".ssh/notes.md": "SECRET\n", ".claude/skills/.k": ""})
+    (world.config / name).symlink_to(world.home / ".ssh")
+    assert "SECRET" not in world.texts()
+    assert "may hold a login" in said(world.carried())
+
+
 def test_credentials_in_words_are_blanked_and_files_with_keys_stay(world: World) -> None:
     """A token in CLAUDE.md, a key beside a skill."""
     world.write({".claude/CLAUDE.md": f"OWN {TOKEN}\n", ".claude/skills/s/SKILL.md": "x"})

@@ -95,6 +95,11 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def may_hold_secrets(real: Path) -> bool:
+    """Whether any part of a path is the name of a place for logins or keys."""
+    return any(_SECRET_PARTS.fullmatch(part) for part in real.parts)
+
+
 def _real(path: Path, within: Path | None) -> Path:
     try:
         real = path.resolve(strict=True)
@@ -103,9 +108,7 @@ def _real(path: Path, within: Path | None) -> Path:
         raise NotCarried("it cannot be found") from None
     if not inside:
         raise NotCarried("a link leads out of its folder")
-    # Of the folder that is allowed the name is the user's own choice.
-    parts = real.relative_to(within.resolve()).parts if within is not None else real.parts
-    if any(_SECRET_PARTS.fullmatch(part) for part in (*parts, path.name)):
+    if may_hold_secrets(real) or may_hold_secrets(Path(path.name)):
         raise NotCarried("it may hold a login or a key")
     return real
 

@@ -10,11 +10,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from plandock import git, paths
 from plandock.claude import front_matter
-from plandock.claude.carrying import Carrier, NotCarried, is_file, read_part, read_words
+from plandock.claude.carrying import (
+    Carrier,
+    NotCarried,
+    is_file,
+    may_hold_secrets,
+    read_part,
+    read_words,
+)
 from plandock.claude.imports import FOLDER, Importer, paths_in, target_of
 
 _WORDS = ("agents", "commands", "output-styles")
@@ -151,7 +159,10 @@ def _carry_skills(carrier: Carrier, config_dir: Path) -> None:
         if not skill.is_dir():
             if is_file(skill) and skill.suffix == ".md":
                 place = f"user/skills/{skill.name}"
-                _try(carrier, skill, lambda s=skill, p=place: _lay_part(carrier, s, p, s.parent))
+                _try(carrier, skill, partial(_lay_part, carrier, skill, place, skill.parent))
+            continue
+        if may_hold_secrets(skill.resolve()):
+            carrier.leave(skill, "it may hold a login or a key")
             continue
         parts = [p for p in _entries(skill) if p.name.lower() in _PLUGIN]
         if parts:
@@ -159,7 +170,7 @@ def _carry_skills(carrier: Carrier, config_dir: Path) -> None:
             carrier.leave(f"{names} of the skill {skill.name}", "they are a plugin's, not words")
         for path in _files_below(skill, without=_PLUGIN):
             place = f"user/skills/{skill.name}/{path.relative_to(skill)}"
-            _try(carrier, path, lambda p=path, q=place, s=skill: _lay_part(carrier, p, q, s))
+            _try(carrier, path, partial(_lay_part, carrier, path, place, skill))
 
 
 def _lay_part(carrier: Carrier, path: Path, place: str, within: Path) -> None:
