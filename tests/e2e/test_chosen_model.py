@@ -105,4 +105,4 @@ def test_box_keeps_the_long_context(case: CaseResult) -> None:
     assert {(r.model, "context-1m" in r.betas) for r in [*planning, *box]} == {
         (LONG.removesuffix("[1m]"), True)
     }
-    assert case.run["model"] == LONG
+    assert (case.run["model"], case.run["model_origin"]) == (LONG, "the start of the session")

@@ -122,7 +122,11 @@ def carry_out(result: CaseResult) -> None:
     """A plan is handed off in that repository."""
     laptop = result.laptop
     plant(laptop)
-    work = (*delegate(), write_file("one.txt", "1\n"), commit("One"))
+    work: tuple[ToolCall | Turn | str, ...] = (
+        *delegate(),
+        write_file("one.txt", "1\n"),
+        commit("One"),
+    )
     laptop.standin.script = Script((SUBAGENT, execution_scene(work, name=result.case.id)))
     laptop.standin.keep_bodies = True
     result.seen["session"] = result.run_through()

@@ -57,7 +57,7 @@ def test_memory_goes_along_and_settings_stay(world: World) -> None:
     """CLAUDE.md, agents, skills, commands, rules by allowlist; hooks, MCP and the login never."""
     words = ("CLAUDE.md", "agents/a.md", "skills/s/SKILL.md", "skills/s/scripts/do.sh",
              "commands/x/c.md", "rules/r.md", "output-styles/o.md")  # fmt: skip
-    others = ("settings.json", ".credentials.json", "plugins/p.json", "hooks/h.sh", "history.jsonl")
+    others = ("settings.json", ".credentials.json", "plugins/p.md", "hooks/h.sh", "history.jsonl")
     world.write({f".claude/{name}": "x" for name in (*words, *others)})
     assert set(world.carried().files) == {f"user/{name}" for name in words}
 

@@ -57,7 +57,8 @@ def start_order(
     if settings.max_budget_usd is not None:
         head += ["--max-budget-usd", f"{settings.max_budget_usd:g}"]
     fork = [] if run.fresh else ["--resume", Path(run.transcript).stem, "--fork-session"]
-    tail = ["--model", run.model] if run.model else []
+    # By its name, so that no settings of a repository choose one where nothing is known.
+    tail = ["--model", run.model or "default"]
     tail += ["--effort", run.effort] if run.effort else []
     tail += ["--disallowedTools", *DISALLOWED]
     return {
