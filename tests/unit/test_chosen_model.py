@@ -13,6 +13,10 @@ from typing import Any
 import pytest
 
 from plandock.claude.chosen_model import Origin, choose, differs
+from plandock.claude.stream import Progress
+from plandock.runs.model import Run, RunId
+from plandock.supervisor.receipt import as_text
+from plandock.supervisor.running import other_models
 
 DATA = Path(__file__).parent / "data/chosen_models"
 OLD, NEW = "2.1.197", "2.1.332"
@@ -123,3 +127,16 @@ def test_hostile_values_choose_nothing(tmp_path: Path, junk: object) -> None:
 def test_an_answer_of_another_model_is_noticed(wanted: str, asked: str, other: bool) -> None:
     """An alias or an id without its date is no other model."""
     assert differs(wanted, asked) is other
+
+
+def test_answers_of_other_models_are_told_of_a_run() -> None:
+    """A mod or a fallback can make the two differ; the receipt names both."""
+    run = Run(RunId("r222"), model="claude-sonnet-5-5[1m]", effort="low", model_origin="x")
+    progress = Progress(models=["claude-sonnet-5-5", "claude-haiku-5-5"])
+    (note,) = other_models(run, progress)
+    assert note == "accepted with claude-sonnet-5-5[1m], but answered by claude-haiku-5-5"
+    assert other_models(run, Progress(models=["claude-sonnet-5-5"])) == []
+    run.models_asked = progress.models
+    row = next(x for x in as_text(run).splitlines() if x.strip().startswith("model"))
+    assert "claude-sonnet-5-5[1m] (by x), effort low" in row
+    assert "answered by claude-sonnet-5-5, claude-haiku-5-5" in row

@@ -117,6 +117,16 @@ def test_what_is_the_users_alone_beside_the_repository_goes_along_as_memory(worl
     assert carrier.left == []
 
 
+def test_memory_follows_the_users_settings(world: World) -> None:
+    """Kept elsewhere, or switched off."""
+    world.write({"memos/MEMORY.md": "MEMO\n"})
+    world.write({".claude/settings.json": '{"autoMemoryDirectory": "~/memos"}'})
+    assert "MEMO" in world.texts()
+    off = '{"autoMemoryDirectory": "~/memos", "autoMemoryEnabled": false}'
+    world.write({".claude/settings.json": off})
+    assert world.carried().files == {}
+
+
 def test_memory_of_the_main_work_tree_is_that_of_a_linked_one(world: World) -> None:
     """As the CLI has it; in the box it lies under the linked one's own key."""
     linked = world.repo.root.parent / "linked"
@@ -282,6 +292,15 @@ def test_size_and_number_are_bounded(world: World) -> None:
     carrier = world.carried()
     assert set(carrier.files) == {"user/agents/a.md"}
     assert "larger than" in said(carrier)
+
+
+def test_what_stays_does_not_crowd_out_a_runs_other_notes(world: World) -> None:
+    """The first few are named, the rest is counted."""
+    world.write({f".claude/skills/s{n:02}/.mcp.json": "x" for n in range(30)})
+    carrier = world.carried()
+    assert len(carrier.left) == 30
+    assert carrier.told[:8] == carrier.left[:8]
+    assert carrier.told[8:] == ["left out of the box: 22 more of the user's files"]
 
 
 def test_a_fifo_does_not_keep_anyone_waiting(world: World) -> None:

@@ -19,7 +19,7 @@ from plandock.printable import one_line
 MOST_FILES = 2000
 MOST_BYTES = 8 << 20
 _LARGEST_WORDS = 1 << 20
-_MOST_LEFT = 40
+_MOST_TOLD = 8
 _WORDS = frozenset({".md", ".markdown", ".mdx", ".txt"})
 # Folders of logins and keys, and files that hold them, wherever they lie and whatever a link says.
 _SECRET_PARTS = re.compile(
@@ -52,8 +52,14 @@ class Carrier:
 
     def leave(self, what: object, why: object) -> None:
         """Note what stays at home."""
-        if len(self.left) < _MOST_LEFT:
-            self.left.append(one_line(f"left out of the box: {what}: {why}", limit=300))
+        self.left.append(one_line(f"left out of the box: {what}: {why}", limit=300))
+
+    @property
+    def told(self) -> list[str]:
+        """What stays at home, few enough not to crowd out what else is to be said of a run."""
+        more = len(self.left) - _MOST_TOLD
+        rest = [f"left out of the box: {more} more of the user's files"] if more > 0 else []
+        return [*self.left[:_MOST_TOLD], *rest]
 
     def box_files(self) -> tuple[BoxFile, ...]:
         """All of them, as the volume takes them."""

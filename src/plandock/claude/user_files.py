@@ -12,9 +12,10 @@ import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from plandock import git, paths
-from plandock.claude import front_matter
+from plandock.claude import front_matter, jsonfile
 from plandock.claude.carrying import (
     Carrier,
     NotCarried,
@@ -101,7 +102,7 @@ def _beside(
         for path in (folder / name for name in _NAMES):
             if is_file(path) and path.resolve() != own:
                 yield path
-    inside = [f for f in (cwd, *cwd.parents) if f.is_relative_to(repo)]
+    inside = [f for f in (cwd, *cwd.parents) if f.is_relative_to(repo)] or [repo]
     for folder in reversed(inside):
         path = folder / "CLAUDE.local.md"
         if is_file(path) and not _is_held(repo, snapshot, path):
@@ -117,7 +118,13 @@ def _carry_memory(carrier: Carrier, config_dir: Path, repo: Path) -> None:
     """The project's memory folder: MEMORY.md, and the files that it names."""
     common = Path(git.line(repo, "rev-parse", "--path-format=absolute", "--git-common-dir"))
     main = common.parent if common.name == ".git" else repo
+    settings = _settings(config_dir)
+    if settings.get("autoMemoryEnabled") is False:
+        return
     folder = config_dir / "projects" / paths.project_key(str(main)) / "memory"
+    elsewhere = settings.get("autoMemoryDirectory")
+    if isinstance(elsewhere, str) and elsewhere.startswith(("~/", "/")) and "\0" not in elsewhere:
+        folder = paths.home() / elsewhere.removeprefix("~/")
     for path in _files_below(folder):
         place = f"projects/{paths.project_key(str(repo))}/memory/{path.relative_to(folder)}"
 
@@ -125,6 +132,13 @@ def _carry_memory(carrier: Carrier, config_dir: Path, repo: Path) -> None:
             carrier.add(place, read_words(path, within=folder).encode())
 
         _try(carrier, path, lay)
+
+
+def _settings(config_dir: Path) -> dict[str, Any]:
+    try:
+        return jsonfile.read_object(config_dir / "settings.json") or {}
+    except jsonfile.Unreadable:
+        return {}
 
 
 def _carry_rules(importer: Importer, config_dir: Path) -> None:
@@ -185,7 +199,7 @@ def _lay_part(carrier: Carrier, path: Path, place: str, within: Path) -> None:
 
 def _name_repository_imports(carrier: Carrier, repo: Path, cwd: Path) -> None:
     """Say which files outside the repository its own CLAUDE.md names: none of them goes along."""
-    folders = [f for f in (cwd, *cwd.parents) if f.is_relative_to(repo)]
+    folders = [f for f in (cwd, *cwd.parents) if f.is_relative_to(repo)] or [repo]
     for path in (f / name for f in folders for name in ("CLAUDE.md", ".claude/CLAUDE.md")):
         try:
             named = paths_in(read_words(path, within=repo)) if is_file(path) else []

@@ -85,12 +85,14 @@ def _forget_old() -> None:
 
 def _seen(start: Mapping[str, Any], cwd: str, pid: int) -> dict[str, Any]:
     # Less what a repository's settings lay over them: those are not the user's.
-    theirs = project.read(project.folders_of(cwd, os.environ)).names(os.environ)
+    held = project.read(project.folders_of(cwd, os.environ))
+    theirs = held.names(os.environ)
     environ = {n: v for n, v in os.environ.items() if n not in theirs}
     now = _asked(cwd, pid, environ)
     return {
         "started": _plain(start.get("model")),
         "at": start.get("at") or 0.0,
+        "repository": "ANTHROPIC_MODEL" in theirs or any("model" in x for _, x in held.parsed),
         "asked": _plain((start or now).get("asked")),
         "saved_then": _plain((start or now).get("saved")),
         "saved": now["saved"],

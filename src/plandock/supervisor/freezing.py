@@ -42,7 +42,12 @@ def freeze(store: Store, run: Run) -> Run:
     _keep(run, carried.box_files())
     choice = chosen_model.choose(run.session_setup)
     left_out = [f"left out of the snapshot: {x}" for x in snapshot.left_out]
-    left_out += carried.left
+    left_out += carried.told
+    if choice.model and run.session_setup.get("repository") and run.session_id:
+        left_out.append(
+            "the repository's settings name a model; the run has that of the accepted session, "
+            f"{choice.model}"
+        )
     if run.session_setup.get("fast"):
         left_out.append("fast mode is left out: it is billed beyond the subscription")
     return store.change(

@@ -154,11 +154,11 @@ def _sums(run: Run, progress: Progress) -> dict[str, Any]:
         "denied": [*run.denied, *progress.denied][:200],
         "outcome": progress.closing_words or run.outcome,
         "models_asked": list(dict.fromkeys([*run.models_asked, *progress.models])),
-        "notes": list(dict.fromkeys([*run.notes, *progress.notes, *_other_models(run, progress)])),
+        "notes": list(dict.fromkeys([*run.notes, *progress.notes, *other_models(run, progress)])),
     }
 
 
-def _other_models(run: Run, progress: Progress) -> list[str]:
+def other_models(run: Run, progress: Progress) -> list[str]:
     """What is to be said where other models answered than the one that was accepted."""
     others = [x for x in progress.models if chosen_model.differs(run.model, x)]
     if not others:
