@@ -45,9 +45,10 @@ class Carrier:
 
     def add(self, place: str, content: bytes) -> None:
         """Lay a file at ``place`` of the volume; raises :class:`NotCarried` where it is full."""
-        if len(self.files) >= MOST_FILES or len(content) > self.room:
+        grows = len(content) - len(self.files.get(place, b""))
+        if len(self.files) >= MOST_FILES or grows > self.room:
             raise NotCarried("there is more than a box is given")
-        self.room -= len(content)
+        self.room -= grows
         self.files[place] = content
 
     def leave(self, what: object, why: object) -> None:

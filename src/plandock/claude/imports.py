@@ -29,6 +29,7 @@ class Importer:
     carrier: Carrier
     home: Path
     names: dict[Path, str] = field(default_factory=dict)  # real path → its name in the folder
+    count: int = 0
 
     def carry(self, source: Path, place: str) -> None:
         """Lay a text at ``place`` below the user's folder, with all that it imports.
@@ -71,9 +72,14 @@ class Importer:
                 raise NotCarried("there are more imports than a box is given")
             text = read_words(source, within=tree)
             stem = re.sub(r"[^A-Za-z0-9._-]", "-", real.name)[-60:].lstrip(".-")
-            name = self.names[real] = f"{len(self.names) + 1:02}-{stem}"
+            self.count += 1
+            name = self.names[real] = f"{self.count:02}-{stem}"
             words = self._named_anew(text, source, f"{FOLDER}/{name}", depth)
-            self.carrier.add(f"user/{FOLDER}/{name}", words.encode())
+            try:
+                self.carrier.add(f"user/{FOLDER}/{name}", words.encode())
+            except NotCarried:
+                del self.names[real]
+                raise
         return self.names[real]
 
     def _target(self, path: str, here: Path) -> Path | None:

@@ -40,19 +40,25 @@ _DEEPEST = 8
 
 
 def carry(*, config_dir: Path, repo: Path, cwd: Path, snapshot: str) -> Carrier:
-    """All that goes along from the user's own files; nothing is raised for any one of them.
+    """All that goes along from the user's own files, what matters most first; raises nothing.
 
     ``snapshot`` is the commit with the files that the box has already.
     """
     carrier = Carrier()
     importer = Importer(carrier, paths.home())
-    for name in _WORDS:
-        _carry_words(carrier, config_dir, name)
-    _carry_rules(importer, config_dir)
-    _carry_skills(carrier, config_dir)
-    _carry_memory(carrier, config_dir, repo)
-    _carry_user_text(importer, config_dir, repo, cwd, snapshot)
-    _name_repository_imports(carrier, repo, cwd)
+    steps: dict[str, Callable[[], None]] = {
+        "CLAUDE.md": lambda: _carry_user_text(importer, config_dir, repo, cwd, snapshot),
+        "the project's memory": lambda: _carry_memory(carrier, config_dir, repo),
+        "rules": lambda: _carry_rules(importer, config_dir),
+        **{name: partial(_carry_words, carrier, config_dir, name) for name in _WORDS},
+        "skills": lambda: _carry_skills(carrier, config_dir),
+        "imports": lambda: _name_repository_imports(carrier, repo, cwd),
+    }
+    for name, step in steps.items():
+        try:
+            step()
+        except (OSError, RuntimeError, ValueError, NotCarried) as error:
+            carrier.leave(name, error)
     return carrier
 
 
@@ -77,8 +83,7 @@ def _carry_user_text(
         else:
             added.append(f"Contents of {path} (the user's own):\n\n@{FOLDER}/{name}\n")
     if added:
-        before = carrier.files.pop(place, b"")
-        carrier.room += len(before)
+        before = carrier.files.get(place, b"")
         text = b"\n\n".join(x for x in (before, "\n".join(added).encode()) if x)
         _try(carrier, "CLAUDE.local.md and the like", lambda: carrier.add(place, text))
 
@@ -97,7 +102,7 @@ def _beside(
     own = (config_dir / "CLAUDE.md").resolve()
     for folder in reversed(repo.parents):
         rules = folder / ".claude/rules"
-        if rules.is_dir() and rules.resolve() != (config_dir / "rules").resolve():
+        if os.path.isdir(rules) and rules.resolve() != (config_dir / "rules").resolve():
             carrier.leave(rules, "rules of folders above the repository do not go along")
         for path in (folder / name for name in _NAMES):
             if is_file(path) and path.resolve() != own:
@@ -116,7 +121,7 @@ def _is_held(repo: Path, snapshot: str, path: Path) -> bool:
 
 def _carry_memory(carrier: Carrier, config_dir: Path, repo: Path) -> None:
     """The project's memory folder: MEMORY.md, and the files that it names."""
-    common = Path(git.line(repo, "rev-parse", "--path-format=absolute", "--git-common-dir"))
+    common = repo / git.line(repo, "rev-parse", "--git-common-dir")
     main = common.parent if common.name == ".git" else repo
     settings = _settings(config_dir)
     if settings.get("autoMemoryEnabled") is False:
@@ -170,7 +175,7 @@ def _carry_skills(carrier: Carrier, config_dir: Path) -> None:
     """Each skill's folder less what makes it a plugin; the scripts that its words use go along."""
     for skill in _entries(config_dir / "skills"):
         # The user may keep skills elsewhere, and link them here.
-        if not skill.is_dir():
+        if not os.path.isdir(skill):
             if is_file(skill) and skill.suffix == ".md":
                 place = f"user/skills/{skill.name}"
                 _try(carrier, skill, partial(_lay_part, carrier, skill, place, skill.parent))
