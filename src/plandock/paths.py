@@ -68,6 +68,11 @@ def note_dir() -> Path:
     return state_dir() / "note"
 
 
+def started_dir() -> Path:
+    """One file per process of Claude Code, named by its number: what it began with."""
+    return state_dir() / "started"
+
+
 def hook_launcher() -> Path:
     """The small shell program that the wired hook commands call; written by ``init``."""
     return state_dir() / "hook"

@@ -76,7 +76,6 @@ def test_a_torn_last_line_is_left_off(tmp_path: Path) -> None:
     (beside / "agent-1.jsonl").write_text(lines({"a": 1}))
     found = conversation.collect(file, cwd="/home/user/my project")
     assert found is not None
-    assert found.model == "claude-opus-5-5"
     assert found.files[0].path == f"projects/-home-user-my-project/{SESSION}.jsonl"
     assert found.files[0].content.decode() == lines(ASKED, ANSWERED)
     assert found.files[1].path.endswith(f"{SESSION}/subagents/agent-1.jsonl")
@@ -112,13 +111,3 @@ def test_a_file_that_is_there_is_never_touched(tmp_path: Path) -> None:
     assert (folder / f"{SESSION}.jsonl").read_text() == "mine\n"
     evil = "../../../evil"
     assert conversation.bring_home(b"{}\n", session_id=evil, cwd="/p", config_dir=tmp_path) is None
-
-
-def test_memory_goes_along_and_settings_stay(tmp_path: Path) -> None:
-    """CLAUDE.md, agents, skills and commands by allowlist; hooks, MCP and the login never."""
-    for name in ("CLAUDE.md", "agents/a.md", "skills/s/SKILL.md", "settings.json",
-                 ".credentials.json", "plugins/p.json"):  # fmt: skip
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("x")
-    names = {f.path for f in conversation.user_memory(tmp_path)}
-    assert names == {"user/CLAUDE.md", "user/agents/a.md", "user/skills/s/SKILL.md"}

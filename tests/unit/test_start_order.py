@@ -68,3 +68,26 @@ def test_order_holds_an_api_key_only_when_the_login_is_one(run: Run) -> None:
     assert "api_key" not in order_of(run, Settings())
     paid = order_of(run, Settings(billing="api-key"), "api-key")
     assert paid["settings"]["env"]["ANTHROPIC_API_KEY"] == paid["api_key"] == TOKEN
+
+
+@pytest.mark.parametrize("when", ["arguments", "again"])
+def test_cli_is_told_the_model_and_the_effort_of_the_session(run: Run, when: str) -> None:
+    """And the default by its name where nothing is known, so that no repository chooses."""
+    run.model, run.effort = "claude-sonnet-5-5[1m]", "low"
+    told = list(itertools.pairwise(order_of(run, Settings())[when]))
+    assert ("--model", "claude-sonnet-5-5[1m]") in told
+    assert ("--effort", "low") in told
+    run.model = run.effort = ""
+    words = order_of(run, Settings())[when]
+    assert ("--model", "default") in list(itertools.pairwise(words))
+    assert "--effort" not in words
+
+
+def test_cli_is_told_the_users_variables_and_no_thinking(run: Run) -> None:
+    """What bears on the model beside its name."""
+    plain = order_of(run, Settings())["settings"]
+    assert "alwaysThinkingEnabled" not in plain
+    run.session_setup = {"variables": {"MAX_THINKING_TOKENS": "0"}, "thinking": False}
+    fixed = order_of(run, Settings())["settings"]
+    assert fixed["alwaysThinkingEnabled"] is False
+    assert fixed["env"] == plain["env"] | {"MAX_THINKING_TOKENS": "0"}

@@ -124,3 +124,17 @@ def test_what_was_left_in_the_background_is_a_note() -> None:
     progress = told(event | {"tasks": ["Serve", "Watch"]}, event | {"tasks": 3})
     assert "Serve, Watch" in progress.notes[0]
     assert len(progress.notes) == 2
+
+
+def test_models_are_those_of_the_main_threads_answers() -> None:
+    """Not what `init` names, not a subagent's, not the CLI's own words; bounded."""
+    progress = Progress()
+    for model, parent in (
+        ("claude-sonnet-5-5", None), ("claude-haiku-5-5", "toolu_1"), ("<synthetic>", None),
+        ("claude-sonnet-5-5", None), (["x"], None), ("claude-opus-5-5", None),
+        *((f"m{n}", None) for n in range(100)),
+    ):  # fmt: skip
+        said = {"type": "assistant", "message": {"model": model}, "parent_tool_use_id": parent}
+        progress.take(json.dumps(said).encode())
+    assert progress.models[:2] == ["claude-sonnet-5-5", "claude-opus-5-5"]
+    assert len(progress.models) == 20

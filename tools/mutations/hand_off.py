@@ -240,4 +240,48 @@ HAND_OFF: tuple[Mutation, ...] = (
         tests=("tests/git/test_pack.py::test_only_what_is_new_is_sent_as_a_delta",),
         why="a run sends only what the mirror has not",
     ),
+    Mutation(
+        name="planning-model-carries-out",
+        promise=1,
+        file="src/plandock/claude/chosen_model.py",
+        before="        return started, Origin.START\n",
+        after="        return told.planned or started, Origin.START\n",
+        tests=("tests/unit/test_chosen_model.py",),
+        why="opusplan is carried out by sonnet, a haiku session by haiku",
+    ),
+    Mutation(
+        name="plugins-parts-go-along",
+        promise=5,
+        file="src/plandock/claude/user_files.py",
+        before="        for path in _files_below(skill, without=_PLUGIN):\n",
+        after="        for path in _files_below(skill):\n",
+        tests=(
+            "tests/unit/test_user_files.py::test_what_makes_a_skill_a_plugin_stays_and_is_named",
+        ),
+        why="a skill's hooks, servers and programs are code, not words",
+    ),
+    Mutation(
+        name="another-repositorys-imports-followed",
+        promise=5,
+        file="src/plandock/claude/imports.py",
+        before="self._import(source, 0 if tree is None else _DEEPEST, tree)",
+        after="self._import(source, 0, tree)",
+        tests=(
+            "tests/unit/test_user_files.py"
+            "::test_another_repository_above_may_name_nothing_of_the_users",
+        ),
+        why="no repository's words bring a file of the user's into a box",
+    ),
+    Mutation(
+        name="hooks-run-in-the-box",
+        promise=5,
+        file="src/plandock/box/inside/steward.py",
+        before='        content["disableAllHooks"] = True\n',
+        after="",
+        tests=(
+            "tests/e2e/test_words_alone.py::test_no_code_of_user_or_repository_starts_in_the_box",
+        ),
+        why="neither a mod nor a hook of a repository's starts in the box",
+        image=True,
+    ),
 )

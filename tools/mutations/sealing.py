@@ -303,10 +303,10 @@ SEALING: tuple[Mutation, ...] = (
     Mutation(
         name="users-settings-go-along",
         promise=5,
-        file="src/plandock/claude/conversation.py",
-        before='_MEMORY = ("CLAUDE.md", ',
-        after='_MEMORY = ("CLAUDE.md", "settings.json", ',
-        tests=("tests/unit/test_conversation.py::test_memory_goes_along_and_settings_stay",),
+        file="src/plandock/claude/user_files.py",
+        before='_WORDS = ("agents", ',
+        after='_WORDS = ("plugins", "agents", ',
+        tests=("tests/unit/test_user_files.py::test_memory_goes_along_and_settings_stay",),
         why="of the user's folder only memory and the like go along",
     ),
     Mutation(

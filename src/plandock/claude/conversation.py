@@ -31,10 +31,9 @@ class BoxFile:
 
 @dataclass(frozen=True)
 class Conversation:
-    """A conversation ready to be forked: its files, and the model that it ran on."""
+    """A conversation ready to be forked."""
 
     files: tuple[BoxFile, ...]
-    model: str
 
 
 def is_session_id(text: str) -> bool:
@@ -108,45 +107,12 @@ def collect(transcript: Path, *, cwd: str) -> Conversation | None:
         if extra.is_file() and not extra.is_symlink():
             place = f"{folder}/{transcript.stem}/subagents/{extra.name}"
             files.append(BoxFile(place, _whole_lines(extra)))
-    model = ""
-    for record in read_records(transcript):
-        message = record.get("message")
-        if record.get("type") == "assistant" and isinstance(message, dict):
-            named = message.get("model")
-            if isinstance(named, str) and re.match(r"[A-Za-z0-9][\w.:\[\]@/-]{0,99}\Z", named):
-                model = named
-    return Conversation(tuple(files), model)
+    return Conversation(tuple(files))
 
 
 def _whole_lines(path: Path) -> bytes:
     data = path.read_bytes()
     return data[: data.rfind(b"\n") + 1]
-
-
-# What of the user's own folder goes along: words, no code that the CLI would run by itself.
-_MEMORY = ("CLAUDE.md", "agents", "skills", "commands", "rules", "output-styles")
-_MEMORY_LIMIT = 8 * 1024 * 1024
-
-
-def user_memory(config_dir: Path) -> tuple[BoxFile, ...]:
-    """The user's memory, agents, skills and commands, bounded; hooks and MCP stay at home."""
-    files: list[BoxFile] = []
-    room = _MEMORY_LIMIT
-    for name in _MEMORY:
-        top = config_dir / name
-        found = [top] if top.is_file() else sorted(top.rglob("*")) if top.is_dir() else []
-        for path in found:
-            if not path.is_file() or len(files) >= 2000:
-                continue
-            try:
-                content = path.read_bytes() if path.stat().st_size <= room else None
-            except OSError:
-                continue
-            if content is None:
-                continue
-            room -= len(content)
-            files.append(BoxFile(f"user/{path.relative_to(config_dir)}", content))
-    return tuple(files)
 
 
 def bring_home(content: bytes, *, session_id: str, cwd: str, config_dir: Path) -> Path | None:

@@ -18,6 +18,7 @@ from plandock.runs.model import Usage
 _MOST_DENIED = 200
 _MOST_NOTES = 50
 _MOST_CHECKS = 100
+_MOST_MODELS = 20
 # Events of the steward's after which something of the user's or the agent's has run.
 _AT_WORK = ("setup-ended", "agent-started", "auth-status")
 
@@ -48,6 +49,7 @@ class Progress:
     isolation_fault: str = ""
     ended: dict[str, Any] | None = None
     answered: bool = False  # the prompt has a result, not the end of some task alone
+    models: list[str] = field(default_factory=list)  # of the main thread's answers, in order
     notes: list[str] = field(default_factory=list)
 
     def take(self, line: bytes) -> dict[str, Any] | None:
@@ -74,6 +76,8 @@ class Progress:
             self._limit(message.get("rate_limit_info"))
         elif kind == "assistant":
             self._said(message.get("message"))
+            if not message.get("parent_tool_use_id"):
+                self._answered_by(message.get("message"))
             # 2.1.332 sends no event of its own for a reset that has passed already (measured).
             told = message.get("api_error_params")
             self._limit(told.get("rate_limit_info") if isinstance(told, dict) else None)
@@ -104,6 +108,13 @@ class Progress:
             # After events that are no JSON this is all that it says, without a retry (measured).
             if isinstance(block, dict) and _text(block.get("text")).startswith("API Error"):
                 self.api_trouble = True
+
+    def _answered_by(self, said: object) -> None:
+        """Keep the model that the API says it answered with: `init` names the one that was set,
+        which code inside the CLI can change (facts, section 11)."""
+        model = _text(said.get("model"), 100) if isinstance(said, dict) else ""
+        if model and model != "<synthetic>" and model not in self.models:
+            self.models = [*self.models, model][:_MOST_MODELS]
 
     def _result(self, message: dict[str, Any]) -> None:
         # A conversation in which a task was at work begins with the turn of that task's end.

@@ -13,7 +13,7 @@ from plandock.cli import standing
 from plandock.cli.common import json_option, print_json, run_argument
 from plandock.cli.sessions import find_session
 from plandock.errors import Busy, UsageError
-from plandock.hook import added_folders, handoff
+from plandock.hook import added_folders, handoff, session_setup
 from plandock.hook.payload import LARGEST_PLAN
 from plandock.printable import one_line
 from plandock.runs.model import State
@@ -39,14 +39,16 @@ def run(
     else:
         found, cwd = find_session(cwd, session or "")
         transcript, plan = str(found), _last_plan(found)
+    session_id = Path(transcript).stem if transcript else ""
     made, _ = handoff.hand_off(
         plan=plan,
         cwd=str(cwd),
-        session_id=Path(transcript).stem if transcript else "",
+        session_id=session_id,
         tool_use_id=f"manual-{uuid.uuid4()}",
         trigger="manual",
         transcript=transcript,
         folders_left_out=added_folders.known(transcript, str(cwd)) if transcript else (),
+        session_setup=session_setup.by_hand(session_id, transcript, str(cwd)),
         flags={"branch": branch} if branch else {},
     )
     if not waits:

@@ -84,6 +84,11 @@ def _frozen_words(words: list[str]) -> dict[str, str]:
 def _act(event: Event, frozen: Mapping[str, str] | None = None) -> int:
     # Claude Code's mark, whatever version this is: here its project's variables were laid over.
     os.environ.setdefault("CLAUDE_PROJECT_DIR", event.cwd)
+    if event.name == "SessionStart" and event.source in ("startup", "resume"):
+        from plandock.hook import session_setup
+
+        session_setup.at_start(event, _cli_pid())
+        return 0
     recorded = _recorded(event)
     if event.name == "PostToolUse" or (recorded.latch or {}).get("kind") in _UNDECIDED:
         _take_back(event, frozen or {})
@@ -248,7 +253,7 @@ def _hand_off(event: Event, decision: Decision, recorded: Recorded) -> int:
             at = before["at"] if before.get("kind") == "handing-off" and "at" in before else None
             begun = {**kept, "kind": "handing-off", "at": at or time.time()}
             marks.put(paths.latch_dir(), session, begun)
-        from plandock.hook import added_folders, conversation_folder, handoff
+        from plandock.hook import added_folders, conversation_folder, handoff, session_setup
 
         plan = event.plan or _read_plan(event.plan_file)
         messages: Sequence[str] = transcript.waiting(event.transcript)
@@ -272,6 +277,7 @@ def _hand_off(event: Event, decision: Decision, recorded: Recorded) -> int:
             mode=event.mode,
             transcript="" if cleared else event.transcript,
             user_messages=messages,
+            session_setup=session_setup.at_acceptance(event, before, _cli_pid()),
         )
         told: dict[str, Any] = {"kind": "handed-off", "run": run.id, "branch": run.branch}
         words = answers.handed_off(run.id, run.branch, messages=len(run.user_messages))

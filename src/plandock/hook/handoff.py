@@ -40,13 +40,15 @@ def hand_off(
     transcript: str = "",
     user_messages: Sequence[str] = (),
     folders_left_out: Sequence[str] = (),
+    session_setup: Mapping[str, object] | None = None,
     flags: Mapping[str, object] | None = None,
 ) -> tuple[Run, bool]:
     """Record the run of an accepted plan, once per (session, tool use, plan), and start it.
 
     ``cwd`` is the conversation's folder, where the box's agent begins.  ``user_messages`` is what
     the user wrote beside the plan; the agent is told it with the plan, and which folders that the
-    conversation could reach are not in the box (``folders_left_out``).
+    conversation could reach are not in the box (``folders_left_out``).  ``session_setup`` is what
+    the session was set to (:mod:`plandock.hook.session_setup`).
     Returns the run and whether this call made it.  Raises :class:`plandock.errors.PlandockError`
     when it cannot start; then nothing is left behind.
     """
@@ -95,6 +97,7 @@ def hand_off(
             notes=notes,
             user_messages=list(user_messages),
             folders_left_out=left_out,
+            session_setup=dict(session_setup or {}),
             handoff_key=key,
             terminal=terminal.here(),
             supervisor_pid=pid,

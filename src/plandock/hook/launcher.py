@@ -89,6 +89,7 @@ def hooks(state: Path | None = None) -> tuple[Hook, ...]:
             "SessionStart", "clear", "cleared-start",
             _when_marked(d, "cleared-start", "proposed"),
         ),
+        Hook("SessionStart", "startup|resume", "started", _always(d, "started")),
     )  # fmt: skip
 
 

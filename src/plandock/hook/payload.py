@@ -31,6 +31,8 @@ class Event:
     plan_file: str = ""
     source: str = ""  # SessionStart: startup, clear, resume …
     reason: str = ""  # SessionEnd: clear, logout …
+    model: str = ""  # SessionStart(startup): what it would carry out with
+    effort: str = ""  # a tool call's: low, medium …
     is_agent: bool = False
     started: str = ""  # where Claude Code was started, as its variable says it; no field of these
 
@@ -69,6 +71,8 @@ def parse(raw: bytes) -> Event | None:
         plan_file=_path(answer, "filePath") or _path(question, "planFilePath"),
         source=_text(data, "source", 64),
         reason=_text(data, "reason", 64),
+        model=_text(data, "model", 128),
+        effort=_text(_object(data, "effort"), "level", 32),
         is_agent=answer.get("isAgent") is True,
     )
 

@@ -155,7 +155,10 @@ class Run:
     transcript: str = ""
     config_dir: str = ""  # Claude Code's folder at acceptance
     claude: str = ""  # the host's CLI binary
-    model: str = ""
+    model: str = ""  # what the plan was accepted with; empty: the CLI's own default
+    model_origin: str = ""  # how that is known, in words
+    effort: str = ""  # low, medium …; empty: the CLI's own default
+    models_asked: list[str] = field(default_factory=list)  # whose answers the agent got
     fresh: bool = False  # a new conversation from the plan, no transcript to fork
     upstream: str = ""  # the stand-in's address where one was used, else ""
     login_volume: str = ""  # the volume with a login in a box; empty: the ordinary one
@@ -171,6 +174,8 @@ class Run:
     reach: dict[str, list[str]] = field(default_factory=dict)
     isolation: str = ""  # what the probe in the box found, in a sentence
     settings: dict[str, Any] = field(default_factory=dict)  # frozen at hand-off
+    # What only the hook could see of the session (:mod:`plandock.hook.session_setup`).
+    session_setup: dict[str, Any] = field(default_factory=dict)
     handoff_key: str = ""
     supervisor_pid: int = 0
     supervisor_started: str = ""  # that process's own start, as `alive.started` tells it
@@ -242,6 +247,7 @@ _INTERNAL = (
     "supervisor_pid",
     "supervisor_started",
     "settings",
+    "session_setup",
     "stop_requested",
     "stop_forced",
     "staged",

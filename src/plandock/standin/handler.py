@@ -219,6 +219,7 @@ class Handler(BaseHTTPRequestHandler):
             auth=auth,
             token=token,
             user_agent=self.headers.get("User-Agent", ""),
+            betas=self.headers.get("anthropic-beta", ""),
             remote_port=int(self.client_address[1]),
         )
         if body is not None:

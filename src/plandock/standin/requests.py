@@ -17,7 +17,8 @@ class Request:
     `time` is RFC 3339 UTC. `scene` is "" and `step` -1 where the request has no place in the
     script. `tools` are the names of the tools that the answer calls, `failure` the kind of
     failure met, `status` the HTTP status (0: none was sent). `token` is the secret itself, which
-    is why this server is for made-up ones. `body` is kept only on demand and never logged.
+    is why this server is for made-up ones. `betas` is the header `anthropic-beta`. `body` is kept
+    only on demand and never logged.
     """
 
     time: str
@@ -35,6 +36,7 @@ class Request:
     model: str = ""
     session_id: str = ""
     user_agent: str = ""
+    betas: str = ""
     remote_port: int = 0
     body: Mapping[str, Any] | None = None
 

@@ -1,4 +1,4 @@
-"""What the user accepted, held fast: the tree as a snapshot, the conversation as a copy.
+"""What the user accepted, held fast: the tree as a snapshot, the conversation and memory as copies.
 
 Done before a run waits for its place, so that it carries out what was accepted even if the user
 has gone on meanwhile.
@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 from plandock import git, paths
-from plandock.claude import conversation
+from plandock.claude import chosen_model, conversation, user_files
 from plandock.claude.conversation import BoxFile
 from plandock.runs.model import Run
 from plandock.runs.store import Store
@@ -33,13 +34,29 @@ def freeze(store: Store, run: Run) -> Run:
     snapshot = take_snapshot(
         repo, run_id=run.id, dirty=settings.dirty, carry=settings.carry, name=name, email=mail
     )
+    shutil.rmtree(_folder(run), ignore_errors=True)
     talk = _copy_conversation(run)
+    carried = user_files.carry(
+        config_dir=Path(run.config_dir), repo=repo, cwd=Path(run.cwd), snapshot=snapshot.commit
+    )
+    _keep(run, carried.box_files())
+    choice = chosen_model.choose(run.session_setup)
     left_out = [f"left out of the snapshot: {x}" for x in snapshot.left_out]
+    left_out += carried.told
+    if choice.model and run.session_setup.get("repository") and run.session_id:
+        left_out.append(
+            "the repository's settings name a model; the run has that of the accepted session, "
+            f"{choice.model}"
+        )
+    if run.session_setup.get("fast"):
+        left_out.append("fast mode is left out: it is billed beyond the subscription")
     return store.change(
         run.id,
         base=snapshot.base,
         fresh=talk is None,
-        model=talk.model if talk else run.model,
+        model=choice.model,
+        model_origin=str(choice.origin),
+        effort=choice.effort,
         box_session_id=run.box_session_id or str(uuid.uuid4()),
         notes=list(dict.fromkeys([*run.notes, *left_out])),
         snapshot=snapshot.commit,
@@ -75,12 +92,15 @@ def _copy_conversation(run: Run) -> conversation.Conversation | None:
     talk = conversation.collect(transcript, cwd=run.cwd)
     if talk is None:
         return None
-    folder = _folder(run)
-    shutil.rmtree(folder, ignore_errors=True)
-    for file in talk.files:
-        place = folder / file.path
+    _keep(run, talk.files)
+    return talk
+
+
+def _keep(run: Run, files: Sequence[BoxFile]) -> None:
+    """Hold files for the conversation volume fast, as they are now."""
+    for file in files:
+        place = _folder(run) / file.path
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "wb") as out:
             out.write(file.content)
-    return talk

@@ -47,13 +47,19 @@ def start_order(
         fixed["env"]["ANTHROPIC_API_KEY"] = secrets["api_key"]
     else:
         secrets = {"credentials": login.box_file(sealed=sealed)}
+    variables = run.session_setup.get("variables")
+    fixed["env"] |= variables if isinstance(variables, dict) else {}
+    if run.session_setup.get("thinking") is False:
+        fixed["alwaysThinkingEnabled"] = False
     head = ["-p", "--input-format", "stream-json", "--output-format", "stream-json"]
     head += ["--verbose", "--dangerously-skip-permissions"]
     head += ["--max-turns", str(settings.max_turns)]
     if settings.max_budget_usd is not None:
         head += ["--max-budget-usd", f"{settings.max_budget_usd:g}"]
     fork = [] if run.fresh else ["--resume", Path(run.transcript).stem, "--fork-session"]
-    tail = ["--model", run.model] if run.model else []
+    # By its name, so that no settings of a repository choose one where nothing is known.
+    tail = ["--model", run.model or "default"]
+    tail += ["--effort", run.effort] if run.effort else []
     tail += ["--disallowedTools", *DISALLOWED]
     return {
         "op": "start",

@@ -85,6 +85,7 @@ def as_text(run: Run) -> str:
             f"{usage.input_tokens} in, {usage.output_tokens} out, "
             f"{usage.cache_read_tokens} from cache",
         ),
+        ("model", _model(run)),
         ("box", f"{run.engine} {run.image}, Claude Code {run.cli_version}"),
         ("isolation", run.isolation or "not probed"),
         ("egress", _egress(run)),
@@ -105,6 +106,15 @@ def as_text(run: Run) -> str:
         rows.append(("summary", " ".join(run.outcome.split())[:600]))
     rows += [("next", step) for step in ([run.hint] if run.hint else []) + next_steps(run)]
     return "\n".join(f"{name:>9}  {one_line(text, limit=700)}" for name, text in rows)
+
+
+def _model(run: Run) -> str:
+    """The model that was wanted, how that is known, and which one the API answered with."""
+    wanted = run.model or "Claude Code's default"
+    effort = f", effort {run.effort}" if run.effort else ""
+    origin = f" (by {run.model_origin})" if run.model and run.model_origin else ""
+    asked = f"; answered by {', '.join(run.models_asked)}" if run.models_asked else ""
+    return f"{wanted}{origin}{effort}{asked}"
 
 
 def _duration_s(run: Run) -> float | None:

@@ -9,11 +9,13 @@ from typing import IO, Any
 
 from plandock import paths, proc
 from plandock.box import launch
+from plandock.claude import chosen_model
 from plandock.claude.billing import judge_auth_status, judge_init
 from plandock.claude.redact import redact_tokens
 from plandock.claude.stream import Progress
 from plandock.engines import detect
 from plandock.engines.protocol import ContainerState, Engine
+from plandock.printable import one_line
 from plandock.runs.model import Run, State, Usage, utc_time
 from plandock.runs.store import Store
 from plandock.supervisor import egress, logins, paying
@@ -154,8 +156,17 @@ def _sums(run: Run, progress: Progress) -> dict[str, Any]:
         "usage": usage,
         "denied": [*run.denied, *progress.denied][:200],
         "outcome": progress.closing_words or run.outcome,
-        "notes": list(dict.fromkeys([*run.notes, *progress.notes])),
+        "models_asked": list(dict.fromkeys([*run.models_asked, *progress.models])),
+        "notes": list(dict.fromkeys([*run.notes, *progress.notes, *other_models(run, progress)])),
     }
+
+
+def other_models(run: Run, progress: Progress) -> list[str]:
+    """What is to be said where other models answered than the one that was accepted."""
+    others = [x for x in progress.models if chosen_model.differs(run.model, x)]
+    if not others:
+        return []
+    return [one_line(f"accepted with {run.model}, but answered by {', '.join(others)}", limit=300)]
 
 
 def _events(run: Run) -> Path:

@@ -13,7 +13,7 @@ from plandock import git, paths
 from plandock.box import image as box_image
 from plandock.box import launch
 from plandock.box.expectations import expectations_of, limit_notes
-from plandock.claude import binary, conversation
+from plandock.claude import binary
 from plandock.claude.login import Login
 from plandock.engines import detect
 from plandock.engines.protocol import Engine
@@ -133,10 +133,9 @@ def _lay_out(store: Store, engine: Engine, run: Run, who: tuple[str, str]) -> Ru
     launch.make_volumes(engine, run)
     begin(store, run, "workspace")
     repo = Path(run.repo)
-    memory = conversation.user_memory(Path(run.config_dir))
     wish = Wish(run.repo, run.tip or run.snapshot, run.branch, *who, run.id)
     spec = launch.stage_spec(run, run.image, git.line(repo, "rev-parse", "--show-object-format"))
-    stage_workspace(engine, spec, repo, wish, (*frozen_conversation(run), *memory))
+    stage_workspace(engine, spec, repo, wish, frozen_conversation(run))
     return store.change(run.id, staged=True)
 
 
