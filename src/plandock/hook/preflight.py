@@ -15,6 +15,7 @@ from pathlib import Path
 from plandock import git, paths
 from plandock.engines import quick
 from plandock.errors import CredentialsError, EngineError, PlandockError, RepositoryError
+from plandock.hook import caller
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def find_cli(environ: Mapping[str, str]) -> str:
             hint="name the claude program in it, or unset it",
         )
     try:
-        parent = os.readlink(f"/proc/{os.getppid()}/exe")
+        parent = os.readlink(f"/proc/{caller.child_of()}/exe")
     except OSError:
         parent = ""
     if os.path.basename(parent) == "claude" or "/claude/versions/" in parent:
