@@ -33,8 +33,9 @@ def freeze(store: Store, run: Run) -> Run:
     snapshot = take_snapshot(
         repo, run_id=run.id, dirty=settings.dirty, carry=settings.carry, name=name, email=mail
     )
-    talk = _copy_conversation(run)
+    talk, why = _copy_conversation(run)
     left_out = [f"left out of the snapshot: {x}" for x in snapshot.left_out]
+    left_out += [f"begun from the plan: {why}"] if why else []
     return store.change(
         run.id,
         base=snapshot.base,
@@ -66,15 +67,17 @@ def _folder(run: Run) -> Path:
     return paths.run_dir(run.id) / "accepted"
 
 
-def _copy_conversation(run: Run) -> conversation.Conversation | None:
+def _copy_conversation(run: Run) -> tuple[conversation.Conversation | None, str]:
+    """The conversation that the box goes on from, or None and why there is none to go on from."""
     if run.fresh or not run.transcript:
-        return None
+        return None, ""
     transcript = Path(run.transcript)
-    if run.trigger == "accepted":
-        conversation.wait_for_approval(transcript)
+    # Damaged further up, it would open in the box, and hold no plan to proceed with.
+    if run.trigger == "accepted" and not conversation.wait_for_approval(transcript):
+        return None, f"{transcript} does not hold the plan's approval"
     talk = conversation.collect(transcript, cwd=run.cwd)
     if talk is None:
-        return None
+        return None, f"{transcript} cannot be read as a conversation"
     folder = _folder(run)
     shutil.rmtree(folder, ignore_errors=True)
     for file in talk.files:
@@ -83,4 +86,4 @@ def _copy_conversation(run: Run) -> conversation.Conversation | None:
         handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "wb") as out:
             out.write(file.content)
-    return talk
+    return talk, ""

@@ -151,6 +151,7 @@ def _sums(run: Run, progress: Progress) -> dict[str, Any]:
         "usage": usage,
         "denied": [*run.denied, *progress.denied][:200],
         "outcome": progress.closing_words or run.outcome,
+        "fresh": run.fresh or progress.anew,
         "notes": list(dict.fromkeys([*run.notes, *progress.notes])),
     }
 

@@ -21,6 +21,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import activity  # type: ignore[import-not-found]
 import clients  # type: ignore[import-not-found]
 import harvest  # type: ignore[import-not-found]
+import opening  # type: ignore[import-not-found]
 import payer  # type: ignore[import-not-found]
 import probe  # type: ignore[import-not-found]
 import relay as relay_module  # type: ignore[import-not-found]
@@ -58,8 +59,10 @@ class Steward:
         self.wish: dict[str, Any] = {}
         self.ended = threading.Event()
         self.seen_result = False
-        self.lost = False
+        self.lost = ""  # the CLI's words where it could not open the conversation
         self.prompt = ""
+        self.resumes = False
+        self.told: list[str] = []  # what the user has said to the present agent, bounded
         self.watch: watchdog.Watchdog | None = None
         self.activity = activity.Activity()
         self.speaking = threading.Lock()
@@ -115,6 +118,7 @@ class Steward:
             with self.speaking:
                 if self.early is None:
                     self.speak(message["text"])
+                    self.told = [*self.told, message["text"]][:MOST_EARLY]
                 elif len(self.early) < MOST_EARLY:
                     self.early.append(message["text"])
         elif op == "stop":
@@ -212,6 +216,12 @@ class Steward:
             # The file is there, and the CLI finds nothing in it to go on from: a new beginning.
             os.replace(self.talk, self.talk + ".lost")
             code, why = self.converse([*head, *self.words()], env)
+        if self.lost:
+            say("begun-anew", why=self.lost)
+            if os.path.exists(self.talk):
+                os.replace(self.talk, self.talk + ".lost")
+            self.prompt, self.resumes = wish["prompt_anew"], False
+            code, why = self.converse([*head, *wish["anew"]], env)
         return code, why
 
     @property
@@ -224,6 +234,7 @@ class Steward:
         again = os.path.exists(self.talk) and os.path.getsize(self.talk) > 0
         self.prompt = self.wish["prompt_again" if again else "prompt"]
         arguments: list[str] = self.wish["again" if again else "arguments"]
+        self.resumes = "--resume" in arguments
         return arguments
 
     def converse(self, argv: list[str], env: dict[str, str]) -> tuple[int, str]:
@@ -270,7 +281,9 @@ class Steward:
         self.watch = watch
         watch.begin(self.cut_short)
         with self.speaking:
-            for text in (self.prompt, *(self.early or ())):
+            # An agent that could not open its conversation has heard nothing of it.
+            self.told = [*self.told, *(self.early or ())][:MOST_EARLY]
+            for text in (self.prompt, *self.told):
                 self.speak(text)
             self.early = None
         why = self.follow()
@@ -323,6 +336,7 @@ class Steward:
         assert self.cli is not None
         assert self.cli.stdout is not None
         why = ""
+        opened = opening.Opening() if self.resumes else None
         threading.Thread(target=self.see_out, args=(self.cli, self.activity), daemon=True).start()
         for raw in self.cli.stdout:
             with _out:
@@ -344,9 +358,11 @@ class Steward:
             self.activity.take(message)
             if self.watch is not None:
                 self.watch.take(message)
+            if opened is not None:
+                opened.take(message)
             if message.get("type") == "result":
                 # A refusal to begin comes as a result too (measured, both versions).
-                self.lost = "No conversation found" in str(message.get("errors"))
+                self.lost = opened.fault if opened is not None else ""
                 self.seen_result = not self.lost
         return why
 
