@@ -260,6 +260,7 @@ def _hand_off(event: Event, decision: Decision, recorded: Recorded) -> int:
             mode=event.mode,
             transcript="" if cleared else event.transcript,
             user_messages=messages,
+            cli_version=transcript.written_by(event.transcript),
         )
         told: dict[str, Any] = {"kind": "handed-off", "run": run.id, "branch": run.branch}
         words = answers.handed_off(run.id, run.branch, messages=len(run.user_messages))

@@ -39,11 +39,13 @@ def hand_off(
     mode: str = "",
     transcript: str = "",
     user_messages: Sequence[str] = (),
+    cli_version: str = "",
     flags: Mapping[str, object] | None = None,
 ) -> tuple[Run, bool]:
     """Record the run of an accepted plan, once per (session, tool use, plan), and start it.
 
     ``user_messages`` is what the user wrote beside the plan; the agent is told it with the plan.
+    ``cli_version`` is the version that wrote the conversation, "" where nothing tells.
     Returns the run and whether this call made it.  Raises :class:`plandock.errors.PlandockError`
     when it cannot start; then nothing is left behind.
     """
@@ -82,6 +84,7 @@ def hand_off(
             transcript=transcript,
             config_dir=str(paths.claude_config_dir()),
             claude=ground.claude,
+            cli_version=cli_version,
             fresh=trigger == "cleared" or not transcript,
             upstream=upstream(environ),
             login_volume=login_volume(environ),
