@@ -27,7 +27,8 @@ from tests.support.tmux import Tmux
 
 pytestmark = [pytest.mark.timeout(1200), pytest.mark.e2e, pytest.mark.tmux]
 
-PERSON = Scene("person", (Turn("", (write_file("PERSON.txt", "x\n"),)), Turn("Done.")), "^look here")
+WRITES = write_file("PERSON.txt", "x\n")
+PERSON = Scene("person", (Turn("", (WRITES,)), Turn("Done.")), "^look here")
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ def test_what_may_pass_is_waited_for(status: int, words: str, reason: str) -> No
 
 def test_the_words_are_fit_to_print() -> None:
     """They come out of a box: no control characters, no token, no end of the line."""
-    words = "Credit balance\x1b]0;x\x07 is too\nlow, credit balance is too low sk-ant-oat01-" + "x" * 60
+    words = "a\x1b]0;x\x07\nb, credit balance is too low sk-ant-oat01-" + "x" * 60
     found = permanent({"is_error": True, "api_error_status": 400}, words)
     assert found is not None
     assert found.message.isprintable()

@@ -120,7 +120,8 @@ def test_the_agent_begins_anew_from_the_plan(
     monkeypatch.setattr(made, "converse", closed)
     made.early = ["mind the tests"]
     made.wish = {
-        "cwd": str(tmp_path), "billing": "subscription", "settings": {}, "conversation": "box.jsonl",
+        "cwd": str(tmp_path), "billing": "subscription", "settings": {},
+        "conversation": "box.jsonl",
         "arguments": ["--resume", "a"], "prompt": "Proceed.",
         "again": ["--resume", "b"], "prompt_again": "Go on.",
         "anew": ["--session-id", "b"], "prompt_anew": "Implement the plan.",

@@ -195,8 +195,7 @@ HAND_OFF: tuple[Mutation, ...] = (
         before="""        put latch '"kind": "handing-off"'\n""",
         after="""        :\n""",
         tests=(
-            "tests/unit/test_launcher.py"
-            "::test_an_acceptance_stops_and_latches_where_python_fails",
+            "tests/unit/test_launcher.py::test_an_acceptance_stops_and_latches_where_python_fails",
         ),
         why="a hook whose Python is killed lets no tool call through",
     ),

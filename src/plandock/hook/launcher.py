@@ -81,8 +81,8 @@ BY_HAND = """*'"permission_mode":"default"'*|*'"permission_mode":"plan"'*"""
 
 _GONE = (
     '{"continue":false,"stopReason":"plandock does not work: its launcher is gone or its program '
-    "failed, so this plan was not handed off and not carried out here.\\nNext: plandock init, then: "
-    'plandock run --session last; or take its hooks out of the settings: plandock uninit"}'
+    "failed, so this plan was not handed off and not carried out here.\\nNext: plandock init, "
+    'then: plandock run --session last; or take its hooks out of the settings: plandock uninit"}'
 )
 
 
@@ -182,14 +182,14 @@ without plandock: remove the file {latches}/$id"
 }}
 
 refuse() {{
-    printf '%s\\n' "plandock could not take the plan of this conversation over: $why. No tool may run \
-here. Tell the user this and stop. $(how_on)" >&2
+    printf '%s\\n' "plandock could not take the plan of this conversation over: $why. No tool may \
+run here. Tell the user this and stop. $(how_on)" >&2
     exit 2
 }}
 
 say() {{
-    printf '%s' "{{$1\\"plandock could not take the plan of this conversation over: $why. It is not \
-carried out here.\\\\n$(how_on)\\"}}"
+    printf '%s' "{{$1\\"plandock could not take the plan of this conversation over: $why. It is \
+not carried out here.\\\\n$(how_on)\\"}}"
     exit 0
 }}
 

@@ -44,9 +44,9 @@ def settle(event: Event, act: Act) -> None:
     accepted = event.name == "PostToolUse" and event.tool == "ExitPlanMode"
     if accepted or (event.name == "SessionStart" and event.source == "clear"):
         _take_away(paths.latch_dir(), event.session_id)
-    if event.name == "PreToolUse" and event.tool == "ExitPlanMode":
-        if act not in (Act.REMEMBER_PROPOSAL, Act.HAND_OFF):
-            _take_away(paths.proposal_dir(), event.session_id)
+    proposes = event.name == "PreToolUse" and event.tool == "ExitPlanMode"
+    if proposes and act is not Act.REMEMBER_PROPOSAL:
+        _take_away(paths.proposal_dir(), event.session_id)
 
 
 def _take_away(folder: Path, session: str) -> None:

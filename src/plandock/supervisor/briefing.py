@@ -36,10 +36,6 @@ def _circumstances(run: Run) -> str:
         "root; sudo and installing system packages do not work. Finish with a short summary of "
         f"what you did and what is left.{_user_messages(run)}"
     )
-    if not run.fresh:
-        return f"Proceed with the approved plan.\n\n{told}"
-    plan = (paths.run_dir(run.id) / "plan.md").read_text("utf-8")
-    return f"Implement the following plan:\n\n{plan}\n\n{told}"
 
 
 def _user_messages(run: Run) -> str:

@@ -28,9 +28,7 @@ class Opening:
         kind, sub = message.get("type"), message.get("subtype")
         if kind == "system" and sub == "init":
             self._begun = True
-        elif kind == "assistant" and _is_the_models(message):
-            self._at_the_api = True
-        elif kind == "system" and sub == "api_retry":
+        elif _is_the_models(message) or (kind == "system" and sub == "api_retry"):
             self._at_the_api = True
         elif kind == "result" and message.get("is_error") is True:
             self.fault = self._judge(message)
@@ -51,6 +49,6 @@ class Opening:
 
 
 def _is_the_models(message: dict[str, Any]) -> bool:
-    said = message.get("message")
+    said = message.get("message") if message.get("type") == "assistant" else None
     # The CLI puts its own errors into the model's mouth, under this name (measured).
     return isinstance(said, dict) and said.get("model") != "<synthetic>"
