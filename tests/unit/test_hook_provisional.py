@@ -111,3 +111,15 @@ def test_no_proposal_takes_its_mark_away(world):
     leave(world, payload["session_id"], {"by": "launcher"}, "proposed")
     assert world.call(payload).silent
     assert world.marks() == set()
+
+
+@versions
+def test_a_plan_accepted_in_a_background_session_is_handed_off(world, version):
+    """`claude --bg`, `/bg`: what Claude Code says of the session's kind changes nothing."""
+    world.env |= {"CLAUDE_CODE_SESSION_KIND": "bg", "CLAUDE_CODE_SESSION_ATTENDED": "0"}
+    payload = world.payload(version, "auto", ACCEPTED)
+    leave(world, payload["session_id"])
+    assert "handed off as" in world.call(payload).stop
+    assert latch(world, payload["session_id"])["kind"] == "handed-off"
+    call = world.payload(version, "auto", "PreToolUse-Write-auto")
+    assert world.call(call | {"session_id": payload["session_id"]}).code == 2
