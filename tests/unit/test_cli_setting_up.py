@@ -257,6 +257,17 @@ def test_doctor_warns_of_hooks_wired_twice(plandock):
     assert twice[0]["remedy"] == "plandock uninit --scope local"
 
 
+def test_doctor_sees_an_older_launcher(plandock, home):
+    """One that latches only once Python is at work."""
+    plandock("init", "--no-image")
+    assert findings(plandock("doctor", "--json"))["launcher"][0]["ok"] is True
+    file = launcher_of(home)
+    file.write_text(file.read_text().replace("# form 2", "# form 1"))
+    row = findings(plandock("doctor", "--json"))["launcher"][0]
+    assert row["ok"] is False
+    assert (row["remedy"], "older" in row["detail"]) == ("plandock init", True)
+
+
 def test_doctor_sees_a_launcher_that_cannot_run(plandock, home):
     """A launcher whose Python is gone is false, not merely there."""
     assert plandock("init", "--no-image").returncode == 0

@@ -116,19 +116,3 @@ def test_a_cli_that_hangs_after_its_result_is_ended(
         made.follow()
     assert made.seen_result
     assert made.cli.returncode < 0
-
-
-@pytest.mark.parametrize(
-    ("errors", "lost"),
-    [(["No conversation found with session ID: x"], True), (["something else"], False)],
-)
-def test_a_refusal_to_go_on_is_no_result(
-    steward: ModuleType, capfd: pytest.CaptureFixture[str], errors: list[str], lost: bool
-) -> None:
-    """The CLI answers a damaged conversation with a `result` before any request (measured)."""
-    result = {"type": "result", "subtype": "error_during_execution", "errors": errors}
-    made = steward.Steward()
-    argv = [sys.executable, "-c", f"print({json.dumps(result)!r})"]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as made.cli:
-        made.follow()
-    assert (made.lost, made.seen_result) == (lost, not lost)

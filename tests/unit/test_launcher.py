@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from plandock.hook.launcher import HOOKS, remove_launcher, write_launcher
+from plandock.hook.launcher import HOOKS, hooks, remove_launcher, write_launcher
 
 MINE = "0a1b2c3d-0000-4000-8000-000000000001"
 OTHER = "0a1b2c3d-0000-4000-8000-000000000002"
@@ -162,8 +162,7 @@ def test_a_large_payload_arrives_whole(shell: list[str], state: Path) -> None:
 @pytest.mark.parametrize(
     ("word", "folder"),
     [("prompt", "note"), ("prompt", "latch"), ("prompt", "proposed"),
-     ("cleared-end", "proposed"), ("cleared-start", "proposed"),
-     ("proposed", ""), ("accepted", "")],
+     ("cleared-end", "proposed"), ("proposed", "")],
 )  # fmt: skip
 def test_the_other_words_reach_python(
     shell: list[str], state: Path, word: str, folder: str
@@ -182,23 +181,193 @@ def test_temporary_files_are_no_marks(shell: list[str], state: Path) -> None:
     assert run(shell, state, "guard", payload()).returncode == 0
 
 
+def stand_in(state: Path, tmp_path: Path, code: str) -> None:
+    """A launcher whose Python does this and nothing else; it may read its payload first."""
+    entry = tmp_path / "another.py"
+    entry.write_text(f"import json, os, sys, time\nsys.stdin.buffer.read()\n{code}\n")
+    assert write_launcher(sys.executable, entry).parent == state
+
+
+def latch(state: Path, session: str = MINE) -> object:
+    """The latch that stands for a session, or None."""
+    file = state / "latch" / session
+    return json.loads(file.read_bytes()) if file.exists() else None
+
+
+def accepted(mode: str = "auto", session: str = MINE, **more: object) -> bytes:
+    """The payload of an acceptance, its fields in Claude Code's order."""
+    fields = {"transcript_path": "/t", "cwd": "/c", "prompt_id": "p", "permission_mode": mode}
+    tool = {"tool_name": "ExitPlanMode", "tool_input": {}, "tool_response": {"plan": "# x"}}
+    return payload(session, **fields, hook_event_name="PostToolUse", **tool, **more)
+
+
+KILLED = "os.kill(os.getpid(), 9)"
+BROKEN = [KILLED, "import no_such_module", "sys.exit(2)", "sys.exit(77)"]
+
+
+@pytest.mark.parametrize("code", BROKEN)
+def test_an_acceptance_stops_and_latches_where_python_fails(
+    shell: list[str], state: Path, tmp_path: Path, code: str
+) -> None:
+    """The turn ends, the user hears why, and the session's next tool calls are refused."""
+    stand_in(state, tmp_path, code)
+    done = run(shell, state, "accepted", accepted())
+    answer = json.loads(done.stdout)
+    assert (done.returncode, answer["continue"]) == (0, False)
+    assert "did not come to an end" in answer["stopReason"]
+    assert f"plandock run --session {MINE}" in answer["stopReason"]
+    assert latch(state) == {"by": "launcher", "kind": "handing-off"}
+    assert (state / "latch" / MINE).stat().st_mode & 0o777 == 0o600
+    # Python itself is not asked: it may hang, or be ended once more.
+    stand_in(state, tmp_path, "time.sleep(600)")
+    done = run(shell, state, "guard", payload())
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"No tool may run here" in done.stderr
+    assert run(shell, state, "guard", payload(OTHER)).returncode == 0
+
+
+def test_the_latch_stands_before_python_starts(
+    shell: list[str], state: Path, tmp_path: Path
+) -> None:
+    """Python finds it; what Python leaves in its place is not touched, and it says how it goes."""
+    mark_file = str(state / "latch" / MINE)
+    code = f"sys.stdout.write(open({mark_file!r}).read()); os.unlink({mark_file!r})"
+    stand_in(state, tmp_path, code)
+    done = run(shell, state, "accepted", accepted())
+    assert json.loads(done.stdout) == {"by": "launcher", "kind": "handing-off"}
+    assert latch(state) is None  # a manual acceptance, say
+
+
+@pytest.mark.parametrize("mode", ["default", "plan"])
+def test_an_acceptance_by_hand_leaves_no_latch(
+    shell: list[str], state: Path, tmp_path: Path, mode: str
+) -> None:
+    """Where Python fails as well: what the user approves by hand is none of plandock's."""
+    stand_in(state, tmp_path, KILLED)
+    done = run(shell, state, "accepted", accepted(mode))
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert latch(state) is None
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        accepted("auto", tool_use_id='"permission_mode":"default"'),
+        accepted("somethingNew"),
+        accepted("auto").replace(b'"tool_input":{}', b'"tool_input":{"permission_mode":"default"}'),
+        accepted("auto").replace(b'"/c"', json.dumps('/"permission_mode":"default"').encode()),
+        payload(),
+    ],
+)
+def test_only_the_payloads_own_mode_says_by_hand(
+    shell: list[str], state: Path, tmp_path: Path, given: bytes
+) -> None:
+    """A plan, a folder or the model's own words cannot say so; what is unknown is latched."""
+    stand_in(state, tmp_path, KILLED)
+    assert json.loads(run(shell, state, "accepted", given).stdout)["continue"] is False
+    assert latch(state) is not None
+
+
+@pytest.mark.parametrize(
+    "session",
+    ["../../evil", "*", "$(touch evil)", "`touch evil`", MINE.upper(), MINE + "0", MINE[:-1], "",
+     MINE[:-1] + "/", MINE[:-1] + "\u00e9", "; touch evil #", "."],
+)  # fmt: skip
+def test_no_other_id_makes_a_file(
+    shell: list[str], state: Path, tmp_path: Path, session: str
+) -> None:
+    """The session's id becomes a file's name: nothing but 36 hexadecimal digits and dashes does."""
+    stand_in(state, tmp_path, KILLED)
+    before = sorted(p for p in tmp_path.rglob("*") if p.name != "cwd")
+    run(shell, state, "accepted", accepted(session=session))
+    run(shell, state, "proposed", payload(session))
+    after = sorted(p for p in tmp_path.rglob("*") if p.name != "cwd")
+    assert after == before
+
+
+def test_a_latch_that_stands_is_kept(shell: list[str], state: Path, tmp_path: Path) -> None:
+    """The launcher leaves one of its own only where there is none."""
+    mark(state, "latch")
+    stand_in(state, tmp_path, KILLED)
+    run(shell, state, "accepted", accepted())
+    assert latch(state) == {}
+
+
+@pytest.mark.parametrize("code", BROKEN[:2])
+def test_a_cleared_session_is_latched_where_python_fails(
+    shell: list[str], state: Path, tmp_path: Path, code: str
+) -> None:
+    """From the proposal to the new session's first call, whatever becomes of Python."""
+    stand_in(state, tmp_path, code)
+    assert run(shell, state, "proposed", payload()).returncode == 0
+    assert json.loads((state / "proposed" / MINE).read_bytes())["session"] == MINE
+    assert run(shell, state, "cleared-end", payload()).returncode != 2
+    done = run(shell, state, "cleared-start", payload(OTHER))
+    assert "could not take" in json.loads(done.stdout)["systemMessage"]
+    assert latch(state, OTHER) == {"by": "launcher", "kind": "cleared"}
+    assert run(shell, state, "guard", payload(OTHER)).returncode == 2
+
+
+@pytest.mark.parametrize("code", [KILLED, "import no_such_module", "sys.exit(77)"])
+def test_a_latch_holds_where_python_fails(
+    shell: list[str], state: Path, tmp_path: Path, code: str
+) -> None:
+    """Whatever kind of latch; but one in doubt holds up no other conversation."""
+    (state / "latch").mkdir()
+    (state / "latch" / MINE).write_text('{"kind": "handed-off", "run": "r1"}')
+    stand_in(state, tmp_path, code)
+    for given in (payload(), b'{"cwd":"/","session_id":"' + MINE.encode() + b'"}'):
+        done = run(shell, state, "guard", given)
+        assert (done.returncode, b"No tool may run here" in done.stderr) == (2, True)
+    assert run(shell, state, "guard", b'{"session":1}').returncode == 0
+    (state / "latch" / OTHER).write_text('{"kind": "copy", "at": 1.0}')
+    assert run(shell, state, "guard", payload(OTHER)).returncode == 0
+
+
 @pytest.mark.parametrize("missing", ["python", "entry"])
-def test_a_broken_installation_says_so_once(
+def test_a_broken_installation_lets_no_plan_through(
     shell: list[str], state: Path, tmp_path: Path, missing: str
 ) -> None:
-    """With Python or plandock gone nothing is blocked; only an accepted plan gets a message."""
-    mark(state, "latch")
+    """With Python or plandock gone: stopped, latched, said; other sessions are let alone."""
     gone = tmp_path / "gone"
     write_launcher(
         str(gone) if missing == "python" else sys.executable,
         gone if missing == "entry" else tmp_path / "an entry's.py",
     )
-    for word in ("guard", "proposed", "prompt"):
+    for word in ("guard", "proposed", "prompt", "cleared-end"):
         done = run(shell, state, word, payload())
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
-    done = run(shell, state, "accepted", payload())
-    assert done.returncode == 0
-    assert "not installed" in json.loads(done.stdout)["systemMessage"]
+    answer = json.loads(run(shell, state, "accepted", accepted()).stdout)
+    assert answer["continue"] is False
+    assert "not installed" in answer["stopReason"]
+    done = run(shell, state, "guard", payload())
+    assert (done.returncode, b"not installed" in done.stderr) == (2, True)
+    said = json.loads(run(shell, state, "prompt", payload()).stdout)["systemMessage"]
+    # How to go on without plandock: the file is the one that it names.
+    Path(said.rpartition("remove the file ")[2]).unlink()
+    assert run(shell, state, "guard", payload()).returncode == 0
+    assert run(shell, state, "guard", payload(OTHER)).returncode == 0
+
+
+def test_a_launcher_that_is_gone_lets_no_plan_through(
+    shell: list[str], state: Path, tmp_path: Path
+) -> None:
+    """In the user's own settings; in shared ones a colleague may do without plandock."""
+    assert remove_launcher()
+    command = next(h.command for h in hooks(state) if h.word == "accepted") + " # plandock"
+    answers = [
+        subprocess.run([*shell, "-c", command], input=x, capture_output=True, check=True).stdout
+        for x in (accepted(), accepted("default"))
+    ]
+    assert json.loads(answers[0])["continue"] is False
+    assert answers[1] == b""
+    assert run(shell, state, "accepted", accepted()).stdout == b""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "plandock").write_text("#!/bin/sh\nkill -9 $$\n")
+    (tools / "plandock").chmod(0o755)
+    done = run(shell, state, "accepted", accepted(), f"{tools}:{os.environ['PATH']}")
+    assert json.loads(done.stdout)["continue"] is False
 
 
 def test_without_a_launcher_the_command_on_the_path_is_asked(

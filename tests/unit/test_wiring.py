@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -417,3 +418,29 @@ def test_every_wired_command_is_known_again() -> None:
     assert list(found) == [(h.event, h.matcher) for h in HOOKS]
     assert all(len(c) == 1 and c[0].endswith("# plandock") for c in found.values())
     assert all("/root" not in c[0] and "/home" not in c[0] for c in found.values())
+
+
+def test_an_older_wiring_is_brought_up_to_date_and_known_to_uninit(config: Path) -> None:
+    """Its hooks had 60 s, past which a plan goes through; what stood beside them stays."""
+    theirs = '{"model": "opus"}\n'
+    config.mkdir()
+    (config / "settings.json").write_text(theirs)
+    init_scope("user", config_dir=config, repo=None)
+    new = (config / "settings.json").read_text()
+    old = re.sub(r'"timeout": \d+', '"timeout": 60', new)
+    assert old != new
+    (config / "settings.json").write_text(old)
+    assert [w.complete for w in wired(config, None)] == [False]
+    assert init_scope("user", config_dir=config, repo=None).changed
+    assert (config / "settings.json").read_text() == new
+    assert not init_scope("user", config_dir=config, repo=None).changed
+    assert [w.complete for w in wired(config, None)] == [True]
+    for text in (old, new):
+        (config / "settings.json").write_text(text)
+        uninit_scope("user", config_dir=config, repo=None)
+        assert (config / "settings.json").read_text() == theirs
+
+
+def test_hooks_have_the_longest_time_that_every_version_keeps_to() -> None:
+    """2.1.197 counts milliseconds in 31 bits, and waits not at all for more (measured)."""
+    assert {hook.timeout_s for hook in HOOKS} == {(2**31 - 1) // 1000}

@@ -206,10 +206,21 @@ HAND_OFF: tuple[Mutation, ...] = (
         name="every-call-starts-python",
         promise=7,
         file="src/plandock/hook/launcher.py",
-        before="""*) [ -e "$marks/latch/$id" ] || exit 0 ;;""",
-        after="""*) : ;;""",
+        before="""[ -e "$marks/latch/$id" ] || exit 0""",
+        after=""":""",
         tests=("tests/unit/test_launcher.py::test_a_latch_for_another_session_starts_no_python",),
         why="an ordinary tool call costs the shell alone",
+    ),
+    Mutation(
+        name="python-latches-alone",
+        promise=2,
+        file="src/plandock/hook/launcher.py",
+        before="""        put latch '"kind": "handing-off"'\n""",
+        after="""        :\n""",
+        tests=(
+            "tests/unit/test_launcher.py::test_an_acceptance_stops_and_latches_where_python_fails",
+        ),
+        why="a hook whose Python is killed lets no tool call through",
     ),
     Mutation(
         name="supervisor-holds-the-hooks-output",

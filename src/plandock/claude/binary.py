@@ -83,7 +83,7 @@ def version_of(binary: Path, *, timeout_s: float = 120.0) -> str:
     if isinstance(kept, dict) and kept.get("stamp") == stamp and _is_version(kept.get("version")):
         return str(kept["version"])
     version = _ask(binary, timeout_s)
-    if found.st_size >= _WRAPPER_BYTES:
+    if found.st_size >= _WRAPPER_BYTES and not _is_shim(binary, real):
         known.pop(real, None)
         known[real] = {"stamp": stamp, "version": version}
         _keep(dict(list(known.items())[-_KEPT:]))
@@ -103,6 +103,16 @@ def older(version: str) -> bool:
 def newer(version: str) -> bool:
     """Whether a version comes after :data:`TESTED`."""
     return _numbers(version) > _numbers(TESTED[1])
+
+
+def comes_after(version: str, other: str) -> bool:
+    """Whether a version is a later one than another; what is none is never."""
+    return bool(_RELEASE.match(version)) and order(version) > order(other)
+
+
+def order(version: str) -> tuple[int, ...]:
+    """A key by which versions can be sorted."""
+    return _numbers(version)
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -129,6 +139,13 @@ def _ask(binary: Path, timeout_s: float) -> str:
             hint="set PLANDOCK_CLAUDE to the path of `claude`",
         )
     return match.group(1)
+
+
+def _is_shim(binary: Path, real: str) -> bool:
+    """Whether one program answers to many names (volta's does): what it starts for this one can
+    change while it stays as it is."""
+    name = os.path.basename(real)
+    return name != binary.name and "claude" not in name and "/claude/versions/" not in real
 
 
 def _runs(path: Path) -> bool:

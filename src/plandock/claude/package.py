@@ -40,6 +40,10 @@ Progress = Callable[[int, int], None]
 """Bytes done and bytes in all (0 where that is not known)."""
 
 
+class NoSuchVersion(PlandockError):
+    """The registry does not have that version."""
+
+
 @dataclass(frozen=True)
 class CliPackage:
     """A CLI that is ready to go into an image.
@@ -205,7 +209,7 @@ def _metadata(source: Registry, name: str, version: str) -> tuple[str, str]:
         found = versions.get(version) if isinstance(versions, dict) else None
     dist = found.get("dist") if isinstance(found, dict) else None
     if not isinstance(dist, dict):
-        raise PlandockError(
+        raise NoSuchVersion(
             f"the npm registry {source.shown} has no {name} {version}",
             hint="update Claude Code on this machine, or set npm_registry",
         )

@@ -48,6 +48,7 @@ class Progress:
     isolation: list[dict[str, Any]] | None = None
     isolation_fault: str = ""
     ended: dict[str, Any] | None = None
+    anew: bool = False  # the conversation could not be opened, the agent began from the plan
     answered: bool = False  # the prompt has a result, not the end of some task alone
     models: list[str] = field(default_factory=list)  # of the main thread's answers, in order
     notes: list[str] = field(default_factory=list)
@@ -157,6 +158,10 @@ class Progress:
             self.billing_refused = _text(message.get("api_key_source")) or "unknown"
         elif event == "agent-ended":
             self.ended = message
+        elif event == "begun-anew":
+            self.anew = True
+            why = _text(message.get("why"), 300)
+            self._note(f"the conversation could not be opened ({why}): begun anew from the plan")
         elif event == "line-cut":
             self._note(f"a line of {_count(message.get('bytes'))} bytes in the log was left out")
         elif event == "background-left":

@@ -18,6 +18,7 @@ from plandock.engines import detect
 from plandock.engines.protocol import Engine
 from plandock.errors import CredentialsError, EngineError, PlandockError
 from plandock.hook import entry as hook_entry
+from plandock.hook import launcher
 from plandock.hook.settings_file import wired, wired_file
 from plandock.printable import one_line
 from plandock.runs.store import Store
@@ -259,6 +260,9 @@ def _launcher(ground: Ground) -> Iterator[Finding]:
     if Path(argv[3]).resolve() != Path(str(hook_entry.__file__)).resolve():
         said = f"{file} starts another installation of plandock"
         yield Finding("launcher", None, said, remedy)
+    elif not launcher.is_current("\n".join(lines)):
+        said = f"{file} is an older plandock's: a hook that is killed lets an accepted plan through"
+        yield Finding("launcher", False, said, remedy)
     else:
         yield Finding("launcher", True, f"{file} runs")
 

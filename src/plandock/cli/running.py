@@ -15,6 +15,7 @@ from plandock.cli.sessions import find_session
 from plandock.errors import Busy, UsageError
 from plandock.hook import added_folders, handoff, session_setup
 from plandock.hook.payload import LARGEST_PLAN
+from plandock.hook.transcript import written_by
 from plandock.printable import one_line
 from plandock.runs.model import State
 from plandock.runs.store import Store
@@ -49,6 +50,7 @@ def run(
         transcript=transcript,
         folders_left_out=added_folders.known(transcript, str(cwd)) if transcript else (),
         session_setup=session_setup.by_hand(session_id, transcript, str(cwd)),
+        cli_version=written_by(transcript) if transcript else "",
         flags={"branch": branch} if branch else {},
     )
     if not waits:
@@ -80,9 +82,11 @@ def _last_plan(transcript: Path) -> str:
         content = message.get("content") if isinstance(message, dict) else None
         for block in content if isinstance(content, list) else []:
             if isinstance(block, dict) and block.get("name") == "ExitPlanMode":
-                given = block.get("input")
-                if isinstance(given, dict) and isinstance(given.get("plan"), str):
-                    plan = given["plan"]
+                plan = _plan_in(block.get("input")) or plan
+        # Newer versions call with nothing, and answer with the plan (measured, 2.1.332).
+        answer = record.get("toolUseResult")
+        if isinstance(answer, dict) and "isAgent" in answer:
+            plan = _plan_in(answer) or plan
     return plan or "Carry out what was agreed on in this conversation."
 
 
@@ -109,6 +113,11 @@ def _await(run_id: str, timeout_s: float | None, as_json: bool) -> int:
     if now.state is State.DONE:
         return 0
     return now.exit_code or 10
+
+
+def _plan_in(given: object) -> str:
+    plan = given.get("plan") if isinstance(given, dict) else None
+    return plan if isinstance(plan, str) else ""
 
 
 COMMANDS = (run, wait)

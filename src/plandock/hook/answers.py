@@ -39,7 +39,10 @@ def refusal(latch: Mapping[str, object]) -> str:
             f"plandock could not hand this plan off: {latch.get('why')}. Next step for the user: "
             f"{latch.get('hint')}. No tool may run here. Tell the user this and stop."
         )
-    return "This plan is being handed off to a sealed container. Say so and stop."
+    return (
+        "This plan is being handed off to a sealed container. No tool may run here. Say so and "
+        "stop. (Should plandock have been ended on the way, the user's next message says so.)"
+    )
 
 
 STARTS_FROM_PLAN = (

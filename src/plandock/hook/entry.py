@@ -21,7 +21,7 @@ if not __package__:  # run as a script without site: plandock lies two folders u
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from plandock import paths
-from plandock.hook import answers, payload, transcript
+from plandock.hook import answers, caller, payload, provisional, transcript
 from plandock.hook.decide import Act, Decision, Recorded, decide
 from plandock.hook.payload import Event
 from plandock.runs import marks
@@ -41,6 +41,7 @@ def main() -> int:
     event = None
     try:
         frozen = _frozen_words(sys.argv[1:])
+        caller.told(frozen.pop("PPID", ""))
         if "XDG_STATE_HOME" in frozen:
             # Where marks and runs are is told by the launcher, never by a repository's settings.
             os.environ["XDG_STATE_HOME"] = frozen["XDG_STATE_HOME"]
@@ -57,16 +58,18 @@ def main() -> int:
         # An exception is no reason to hold up a tool call that has nothing to do with us; where
         # an acceptance was at stake, `_hand_off` has answered already.
         _log(error)
-        return _refuse_where_latched(event)
+        return _refuse_where_latched(event, error)
 
 
-def _refuse_where_latched(event: Event | None) -> int:
+def _refuse_where_latched(event: Event | None, error: Exception) -> int:
     """The answer where the hook itself failed: a latch that stands refuses a call all the same."""
-    if event is None or event.name != "PreToolUse":
+    if event is None or event.name not in ("PreToolUse", "PostToolUse"):
         return 0
     latch = marks.get(paths.latch_dir(), event.session_id)
     if latch is None or latch.get("kind") == "copy":
         return 0
+    if event.name == "PostToolUse":
+        return _stop(answers.not_handed_off(_what_is_wrong(error, event.session_id)))
     sys.stderr.write(answers.refusal(latch) + "\n")
     return 2
 
@@ -87,7 +90,7 @@ def _act(event: Event, frozen: Mapping[str, str] | None = None) -> int:
     if event.name == "SessionStart" and event.source in ("startup", "resume"):
         from plandock.hook import session_setup
 
-        session_setup.at_start(event, _cli_pid())
+        session_setup.at_start(event, caller.pid())
         return 0
     recorded = _recorded(event)
     if event.name == "PostToolUse" or (recorded.latch or {}).get("kind") in _UNDECIDED:
@@ -102,18 +105,23 @@ def _act(event: Event, frozen: Mapping[str, str] | None = None) -> int:
     if decision.act is Act.HAND_OFF:
         return _hand_off(event, decision, recorded)
     if decision.act is Act.REFUSE:
+        provisional.settle(event, decision.act)
         sys.stderr.write(answers.refusal(recorded.latch or {}) + "\n")
         return 2
     if decision.act is Act.REMEMBER_PROPOSAL:
-        data = {"session": session, "cwd": event.cwd, "plan": event.plan, "at": str(time.time())}
+        data: dict[str, Any] = {"session": session, "cwd": event.cwd, "plan": event.plan}
+        data |= {"at": str(time.time())}
         data |= {"plan_file": event.plan_file, "transcript": event.transcript}
-        data |= {"started": event.started}
+        data |= {"started": event.started, "pid": caller.pid()}
         marks.put(paths.proposal_dir(), session, data)
     elif decision.act is Act.FORGET_PROPOSAL:
         marks.take_away(paths.proposal_dir(), session)
     elif decision.act is Act.MARK_CLEARED:
-        extra = {"cleared_at": time.time(), "prompt_id": event.prompt_id, "pid": _cli_pid()}
-        marks.put(paths.proposal_dir(), session, {**(recorded.proposal or {}), **extra})
+        extra = {"cleared_at": time.time(), "prompt_id": event.prompt_id, "pid": caller.pid()}
+        # All that the launcher's own mark of a proposal tells is that there was one.
+        where = {"session": session, "cwd": event.cwd}
+        before = provisional.plain(recorded.proposal or {})
+        marks.put(paths.proposal_dir(), session, {**where, **before, **extra})
     elif decision.act is Act.WATCH_CLEARED:
         cleared = dict(recorded.cleared or {})
         marks.put(paths.latch_dir(), session, {**cleared, "kind": "cleared"})
@@ -122,6 +130,7 @@ def _act(event: Event, frozen: Mapping[str, str] | None = None) -> int:
         _answer_prompt(event, recorded)
     elif decision.act is Act.TELL_ONCE:
         _tell_once(event, recorded)
+    provisional.settle(event, decision.act)
     return 0
 
 
@@ -142,7 +151,7 @@ def _recorded(event: Event) -> Recorded:
     cleared = None
     if event.name == "SessionStart" and event.source == "clear":
         cleared = _clearing_before(event)
-    latch = marks.get(paths.latch_dir(), session)
+    latch = provisional.taken_over(event, marks.get(paths.latch_dir(), session))
     if event.name in ("UserPromptSubmit", "PreToolUse"):
         latch = _latch_of_a_copy(event, latch)
     began, starts_from_plan = transcript.Began.UNKNOWN, False
@@ -171,16 +180,26 @@ def _clearing_before(event: Event) -> dict[str, object] | None:
     """
     for data in marks.proposals():
         at = data.get("cleared_at")
+        same_place = data.get("pid") == caller.pid() and _same_place(data, event)
+        # None: the hook of that SessionEnd was killed; one process has one conversation at a time.
+        if at is None and same_place:
+            return data
         if not isinstance(at, float) or time.time() - at > _CLEARING_S:
             continue
         same_prompt = bool(event.prompt_id) and event.prompt_id == data.get("prompt_id")
-        kept = os.path.dirname(str(data.get("transcript", "")))
-        same_place = (kept and kept == os.path.dirname(event.transcript)) or (
-            event.cwd == data.get("cwd") or (event.started and event.started == data.get("started"))
-        )
-        if same_prompt or (data.get("pid") == _cli_pid() and same_place):
+        if same_prompt or same_place:
             return data
     return None
+
+
+def _same_place(data: Mapping[str, object], event: Event) -> bool:
+    """Whether a proposal was made where the conversation of this event lives."""
+    kept = os.path.dirname(str(data.get("transcript", "")))
+    return (
+        bool(kept and kept == os.path.dirname(event.transcript))
+        or event.cwd == data.get("cwd")
+        or bool(event.started and event.started == data.get("started"))
+    )
 
 
 def _latch_of_a_copy(event: Event, latch: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -213,12 +232,6 @@ def _latch_of_a_copy(event: Event, latch: dict[str, Any] | None) -> dict[str, An
     elif in_doubt:
         marks.take_away(folder, session)
     return None
-
-
-def _cli_pid() -> int:
-    named = os.environ.get("CLAUDE_PID", "")
-    plain = named.isascii() and named.isdecimal() and len(named) < 12
-    return int(named) if plain else os.getppid()
 
 
 def _on_accept(event: Event) -> frozenset[str]:
@@ -269,7 +282,7 @@ def _hand_off(event: Event, decision: Decision, recorded: Recorded) -> int:
             plan=plan,
             cwd=folder,
             folders_left_out=added_folders.known(
-                event.transcript, folder, shell=event.cwd, pid=_cli_pid()
+                event.transcript, folder, shell=event.cwd, pid=caller.pid()
             ),
             session_id=session,
             tool_use_id="cleared" if cleared else event.tool_use_id,
@@ -277,7 +290,8 @@ def _hand_off(event: Event, decision: Decision, recorded: Recorded) -> int:
             mode=event.mode,
             transcript="" if cleared else event.transcript,
             user_messages=messages,
-            session_setup=session_setup.at_acceptance(event, before, _cli_pid()),
+            session_setup=session_setup.at_acceptance(event, before, caller.pid()),
+            cli_version=transcript.written_by(event.transcript),
         )
         told: dict[str, Any] = {"kind": "handed-off", "run": run.id, "branch": run.branch}
         words = answers.handed_off(run.id, run.branch, messages=len(run.user_messages))
@@ -300,6 +314,11 @@ def _hand_off(event: Event, decision: Decision, recorded: Recorded) -> int:
     if cleared:
         sys.stderr.write(answers.refusal(told) + "\n")
         return 2
+    return _stop(words)
+
+
+def _stop(words: str) -> int:
+    """Answer an acceptance: the turn ends, the user reads the words."""
     sys.stdout.write(json.dumps({"continue": False, "stopReason": words}))
     sys.stdout.flush()
     return 0

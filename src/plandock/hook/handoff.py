@@ -41,6 +41,7 @@ def hand_off(
     user_messages: Sequence[str] = (),
     folders_left_out: Sequence[str] = (),
     session_setup: Mapping[str, object] | None = None,
+    cli_version: str = "",
     flags: Mapping[str, object] | None = None,
 ) -> tuple[Run, bool]:
     """Record the run of an accepted plan, once per (session, tool use, plan), and start it.
@@ -48,7 +49,8 @@ def hand_off(
     ``cwd`` is the conversation's folder, where the box's agent begins.  ``user_messages`` is what
     the user wrote beside the plan; the agent is told it with the plan, and which folders that the
     conversation could reach are not in the box (``folders_left_out``).  ``session_setup`` is what
-    the session was set to (:mod:`plandock.hook.session_setup`).
+    the session was set to (:mod:`plandock.hook.session_setup`), ``cli_version`` the version that
+    wrote the conversation, "" where nothing tells.
     Returns the run and whether this call made it.  Raises :class:`plandock.errors.PlandockError`
     when it cannot start; then nothing is left behind.
     """
@@ -89,6 +91,7 @@ def hand_off(
             transcript=transcript,
             config_dir=str(paths.claude_config_dir()),
             claude=ground.claude,
+            cli_version=cli_version,
             fresh=trigger == "cleared" or not transcript,
             upstream=upstream(environ),
             login_volume=login_volume(environ),

@@ -6,10 +6,15 @@ there a repository's ``env`` block, which Claude Code lays over a hook's environ
 What else differs (which Python, where plandock lies, what the user's own environment was) stands
 in the launcher, a small shell program in the state folder.  Plain POSIX ``sh`` throughout (dash,
 busybox), no program looked up on PATH, and no text of a payload is ever expanded or evaluated.
+
+The launcher latches before Python starts: where a plan is proposed, accepted or cleared for, it
+leaves a mark of its own, which Python replaces or takes away as soon as it has decided.  So
+whatever becomes of Python, the tool calls that follow are refused, by the shell alone.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
@@ -20,8 +25,10 @@ from pathlib import Path
 from plandock import paths
 from plandock.settings.project import FROZEN
 
-# How long Claude Code waits for one of our hooks, in seconds; past it the call goes ahead.
-TIMEOUT_S = 60
+# How long Claude Code waits for one of our hooks, in seconds; past it the call goes ahead.  The
+# longest that every version respects: above, 2.1.197 waits no time at all (measured; its timer
+# counts milliseconds in 31 bits, and 2.1.332 cuts to that).
+TIMEOUT_S = 2_147_483
 
 # What the state folder is: as in `plandock.paths`, a relative XDG_STATE_HOME does not count.
 _SHARED_STATE = (
@@ -52,18 +59,30 @@ def _when_marked(state: str, word: str, *folders: str) -> str:
 
 
 def _always(state: str, word: str) -> str:
-    """A command that calls the launcher; without one, a shared command asks PATH for plandock."""
+    """A command that calls the launcher; without one, a shared command asks PATH for plandock.
+
+    In one user's own file the user has asked for plandock: there a plan is not carried out just
+    because its launcher is gone.
+    """
     call = f'{state}; [ -f "$d/hook" ] && exec /bin/sh "$d/hook" {word}; '
-    if state == _SHARED_STATE:
+    is_shared, stop = state == _SHARED_STATE, f"printf %s {shlex.quote(_GONE)}"
+    if is_shared and word == "accepted":
+        call += f"command -v plandock >/dev/null 2>&1 && {{ plandock hook || {stop}; }}; "
+    elif is_shared:
         call += "command -v plandock >/dev/null 2>&1 && exec plandock hook; "
     elif word == "accepted":
-        call += f"printf %s {shlex.quote(_GONE)}; "
+        call += f"IFS= read -r p; case ${{p%%'\"tool_'*}} in {BY_HAND}) ;; *) {stop};; esac; "
     return call + "exit 0"
 
 
+# A plan that its user goes on with by hand, told by what stands before the tool's own fields.  A
+# quote inside of a value comes with a backslash, so nothing but the payload's own key matches.
+BY_HAND = """*'"permission_mode":"default"'*|*'"permission_mode":"plan"'*"""
+
 _GONE = (
-    '{"systemMessage":"plandock\'s launcher is gone: this plan was not handed off. '
-    'Run plandock init, or plandock uninit to take its hooks out of the settings."}'
+    '{"continue":false,"stopReason":"plandock does not work: its launcher is gone or its program '
+    "failed, so this plan was not handed off and not carried out here.\\nNext: plandock init, "
+    'then: plandock run --session last; or take its hooks out of the settings: plandock uninit"}'
 )
 
 
@@ -98,31 +117,138 @@ HOOKS: tuple[Hook, ...] = hooks()
 
 # The payload begins with the session's id (shared facts, section 1); where it does not, Python
 # looks.  `dd` reads once and no further than it says, unlike `head -c` on busybox and macOS, and
-# the dot keeps newlines at the end of the piece.
+# the dot keeps newlines at the end of the piece.  `set -C` leaves a mark that stands as it is.
+_FORM = "# form 2: latches before Python starts"
 _LAUNCHER = """\
 #!/bin/sh
 # plandock's hook for Claude Code; written by `plandock init`.
+{form}
 python={python}
 entry={entry}
 marks=${{0%/*}}
+word=${{1-}}
+why='its program did not come to an end; see: plandock doctor'
+works=1
 if [ ! -x "$python" ] || [ ! -r "$entry" ]; then
-    [ "${{1-}}" != accepted ] ||
-        printf '%s\\n' '{{"systemMessage":"plandock is not installed any more: this plan was not \
-handed off. Install it again and run plandock init, or take its hooks out of the settings."}}'
-    exit 0
+    works=
+    why='it is not installed any more; install it again, then: plandock init'
 fi
-[ "${{1-}}" = guard ] || exec "$python" -I -S "$entry" "$1" {frozen}
-head=$({dd} bs=256 count=1 2>/dev/null; printf .)
+size=16384
+case $word in
+guard) size=256 ;;
+proposed | accepted | cleared-start) ;;
+*)
+    [ -z "$works" ] || exec "$python" -I -S "$entry" "$word" {frozen}
+    [ "$word" = prompt ] || exit 0
+    ;;
+esac
+head=$({dd} bs=$size count=1 2>/dev/null; printf .)
 head=${{head%.}}
 rest=${{head#'{{"session_id":"'}}
 id=${{rest%%'"'*}}
-if [ "x$rest" != "x$head" ] && [ "x$id" != "x$rest" ]; then
-    case $id in
-    '' | *[!0-9A-Za-z-]*) ;;
-    *) [ -e "$marks/latch/$id" ] || exit 0 ;;
-    esac
+if [ "x$rest" = "x$head" ] || [ "x$id" = "x$rest" ]; then
+    id=
 fi
-{{ printf %s "$head"; {cat}; }} | "$python" -I -S "$entry" guard {frozen}
+case $id in
+*[!0-9A-Za-z-]*) id= ;;
+esac
+
+put() {{
+    [ "${{#id}}" = 36 ] || return 0
+    case $id in
+    *[!0123456789abcdef-]*) return 0 ;;
+    esac
+    (
+        umask 077
+        [ -d "$marks/$1" ] || {mkdir} "$marks/$1"
+        set -C
+        printf '{{"by": "launcher", %s}}\\n' "$2" >"$marks/$1/$id"
+    ) 2>/dev/null
+    return 0
+}}
+
+call() {{
+    [ -n "$works" ] || return 127
+    {{ printf %s "$head"; {cat}; }} | "$python" -I -S "$entry" "$word" "PPID=$PPID" {frozen}
+}}
+
+stands() {{
+    [ -n "$id" ] && [ -e "$marks/latch/$id" ]
+}}
+
+how_on() {{
+    printf %s "Next for the user: make plandock work again, and write a message here; the plan is \
+handed off with: plandock run --session $id (plandock ps shows whether it was). To go on here \
+without plandock: remove the file {latches}/$id"
+}}
+
+refuse() {{
+    printf '%s\\n' "plandock could not take the plan of this conversation over: $why. No tool may \
+run here. Tell the user this and stop. $(how_on)" >&2
+    exit 2
+}}
+
+say() {{
+    printf '%s' "{{$1\\"plandock could not take the plan of this conversation over: $why. It is \
+not carried out here.\\\\n$(how_on)\\"}}"
+    exit 0
+}}
+
+case $word in
+guard)
+    mark=
+    if [ -n "$id" ]; then
+        [ -e "$marks/latch/$id" ] || exit 0
+        IFS= read -r mark 2>/dev/null <"$marks/latch/$id"
+        case $mark in
+        '{{"by": "launcher"'*) refuse ;;
+        esac
+    fi
+    call
+    code=$?
+    case $code in
+    0 | 2) exit $code ;;
+    esac
+    case $mark in
+    '{{"kind": "copy"'*) exit 0 ;;
+    esac
+    ! stands || refuse
+    for file in "$marks"/latch/*; do
+        id=${{file##*/}}
+        case $head in
+        *"$id"*) refuse ;;
+        esac
+    done
+    exit 0
+    ;;
+proposed)
+    put proposed "\\"session\\": \\"$id\\""
+    call
+    code=$?
+    [ $code = 2 ] || exit 0
+    exit 2
+    ;;
+cleared-start)
+    put latch '"kind": "cleared"'
+    ! call || exit 0
+    ! stands || say '"systemMessage":'
+    ;;
+accepted)
+    case ${{head%%'"tool_'*}} in
+    {by_hand}) by_hand=1 ;;
+    *)
+        by_hand=
+        put latch '"kind": "handing-off"'
+        ;;
+    esac
+    ! call || exit 0
+    [ -n "$by_hand" ] || say '"continue":false,"stopReason":'
+    ;;
+*)
+    ! stands || say '"systemMessage":'
+    ;;
+esac
+exit 0
 """
 
 
@@ -136,11 +262,15 @@ def write_launcher(python: str, entry: Path) -> Path:
     target = paths.hook_launcher()
     paths.make_private(target.parent)
     text = _LAUNCHER.format(
+        form=_FORM,
         python=shlex.quote(python),
         entry=shlex.quote(str(entry)),
         frozen=" ".join(shlex.quote(f"{name}={value}") for name, value in _frozen().items()),
         dd=shlex.quote(_program("dd")),
         cat=shlex.quote(_program("cat")),
+        mkdir=shlex.quote(_program("mkdir")),
+        by_hand=BY_HAND,
+        latches=_in_quotes(json.dumps(str(paths.latch_dir()))[1:-1]),
     )
     handle, temporary = tempfile.mkstemp(prefix=".hook-", dir=target.parent)
     try:
@@ -154,6 +284,16 @@ def write_launcher(python: str, entry: Path) -> Path:
         Path(temporary).unlink(missing_ok=True)
         raise
     return target
+
+
+def is_current(text: str) -> bool:
+    """Whether a launcher is of this form, or an older plandock's."""
+    return _FORM in text.splitlines()[:4]
+
+
+def _in_quotes(text: str) -> str:
+    """Text as it may stand between the shell's double quotes, without meaning anything there."""
+    return "".join(f"\\{c}" if c in '\\"$`' else c for c in text)
 
 
 def _frozen() -> dict[str, str]:

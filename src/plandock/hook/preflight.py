@@ -15,6 +15,7 @@ from pathlib import Path
 from plandock import git, paths
 from plandock.engines import quick
 from plandock.errors import CredentialsError, EngineError, PlandockError, RepositoryError
+from plandock.hook import caller
 
 
 @dataclass(frozen=True)
@@ -72,19 +73,12 @@ def find_cli(environ: Mapping[str, str]) -> str:
             f"PLANDOCK_CLAUDE names {named!r}, which cannot be run",
             hint="name the claude program in it, or unset it",
         )
-    try:
-        parent = os.readlink(f"/proc/{os.getppid()}/exe")
-    except OSError:
-        parent = ""
-    if os.path.basename(parent) == "claude" or "/claude/versions/" in parent:
+    parent = _program_of(caller.child_of())
+    if parent and os.access(parent, os.X_OK):
         return parent
+    home = paths.home()
     found = shutil.which("claude") or next(
-        (
-            str(p)
-            for p in (paths.home() / ".local/bin/claude", paths.home() / ".claude/local/claude")
-            if os.access(p, os.X_OK)
-        ),
-        "",
+        (str(p) for p in (home / x for x in _USUAL) if os.access(p, os.X_OK)), parent
     )
     if not found:
         raise PlandockError(
@@ -92,6 +86,24 @@ def find_cli(environ: Mapping[str, str]) -> str:
             hint="put it on PATH, or name it in PLANDOCK_CLAUDE",
         )
     return found
+
+
+_USUAL = (".local/bin/claude", ".claude/local/claude")
+
+
+def _program_of(pid: int) -> str:
+    """The program of a process where that is Claude Code, else "".
+
+    An update, or its removal, takes the file away under the running process: the path is what
+    counts then, and whatever lies there by now is asked for its version later.
+    """
+    try:
+        program = os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")
+    except OSError:
+        return ""
+    # npm's package names it `claude.exe` on every system.
+    is_cli = os.path.basename(program) in ("claude", "claude.exe") or "/claude/versions/" in program
+    return program if is_cli else ""
 
 
 def _look_for_login(credentials: str, environ: Mapping[str, str]) -> None:

@@ -39,6 +39,7 @@ _PAUSE_S = 0.02
 _PERSONS = frozenset({"typed", "queued", "suggestion_accepted"})
 _COMMAND = ("<command-message>", "<command-name>")
 _POINTER = re.compile(r"/projects/[^\s/]+/[0-9a-f-]{36}\.jsonl\Z")
+_RELEASE = re.compile(r"\d{1,6}\.\d{1,6}\.\d{1,6}")
 # What goes along of what the user has written: messages, and characters of each.
 _MOST_MESSAGES = 50
 _LONGEST_MESSAGE = 64 * 1024
@@ -151,6 +152,20 @@ def first_records(transcript: str, *needles: bytes) -> Iterator[dict[str, Any]]:
 def last_records(transcript: str, *needles: bytes) -> Iterator[dict[str, Any]]:
     """The records of the file's end that hold one of these, with some of the first again."""
     return _parsed(_lines(transcript, from_end=_TAIL), *needles)
+
+
+def written_by(transcript: str) -> str:
+    """The version of Claude Code that wrote the end of the file, or "" where it does not say.
+
+    Every record of a message has it (measured).  It is the process's own, whatever lies at its
+    program's place by now: an update replaces the file under a running conversation.
+    """
+    found = ""
+    for record in _parsed(_lines(transcript, from_end=_TAIL), b'"version"'):
+        version = record.get("version")
+        if record.get("type") in ("user", "assistant") and isinstance(version, str):
+            found = version if _RELEASE.fullmatch(version) else found
+    return found
 
 
 def _accepted_plan(records: Iterable[Mapping[str, Any]]) -> AcceptedPlan | None:

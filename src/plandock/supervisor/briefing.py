@@ -8,7 +8,27 @@ from plandock.runs.model import Run
 
 def prompt(run: Run) -> str:
     """What the agent is told: the plan where it does not know it, and what the box is like."""
-    told = (
+    if run.fresh:
+        return _from_plan(run, _circumstances(run))
+    return f"Proceed with the approved plan.\n\n{_circumstances(run)}"
+
+
+def prompt_anew(run: Run) -> str:
+    """What it is told where its conversation cannot be opened: the plan, and to look around."""
+    before = (
+        "An earlier attempt may have done part of it: look at what is there already (git log, "
+        "git status), and go on from there."
+    )
+    return _from_plan(run, f"{_circumstances(run)}\n\n{before}")
+
+
+def _from_plan(run: Run, told: str) -> str:
+    plan = (paths.run_dir(run.id) / "plan.md").read_text("utf-8")
+    return f"Implement the following plan:\n\n{plan}\n\n{told}"
+
+
+def _circumstances(run: Run) -> str:
+    return (
         f"You now run headless in a sealed container, on a copy of the repository at {run.repo}, "
         f"on the branch {run.branch}.{_folders(run)} Carry out the approved plan completely, "
         "without asking. Commit your work on this branch in sensible steps; the commits are "
@@ -16,10 +36,6 @@ def prompt(run: Run) -> str:
         "ordinary user without root; sudo and installing system packages do not work. Finish with "
         f"a short summary of what you did and what is left.{_user_messages(run)}"
     )
-    if not run.fresh:
-        return f"Proceed with the approved plan.\n\n{told}"
-    plan = (paths.run_dir(run.id) / "plan.md").read_text("utf-8")
-    return f"Implement the following plan:\n\n{plan}\n\n{told}"
 
 
 def _folders(run: Run) -> str:

@@ -35,7 +35,7 @@ def freeze(store: Store, run: Run) -> Run:
         repo, run_id=run.id, dirty=settings.dirty, carry=settings.carry, name=name, email=mail
     )
     shutil.rmtree(_folder(run), ignore_errors=True)
-    talk = _copy_conversation(run)
+    talk, why = _copy_conversation(run)
     carried = user_files.carry(
         config_dir=Path(run.config_dir), repo=repo, cwd=Path(run.cwd), snapshot=snapshot.commit
     )
@@ -43,6 +43,7 @@ def freeze(store: Store, run: Run) -> Run:
     choice = chosen_model.choose(run.session_setup)
     left_out = [f"left out of the snapshot: {x}" for x in snapshot.left_out]
     left_out += carried.told
+    left_out += [f"begun from the plan: {why}"] if why else []
     if choice.model and run.session_setup.get("repository") and run.session_id:
         left_out.append(
             "the repository's settings name a model; the run has that of the accepted session, "
@@ -83,17 +84,19 @@ def _folder(run: Run) -> Path:
     return paths.run_dir(run.id) / "accepted"
 
 
-def _copy_conversation(run: Run) -> conversation.Conversation | None:
+def _copy_conversation(run: Run) -> tuple[conversation.Conversation | None, str]:
+    """The conversation that the box goes on from, or None and why there is none to go on from."""
     if run.fresh or not run.transcript:
-        return None
+        return None, ""
     transcript = Path(run.transcript)
-    if run.trigger == "accepted":
-        conversation.wait_for_approval(transcript)
+    # Damaged further up, it would open in the box, and hold no plan to proceed with.
+    if run.trigger == "accepted" and not conversation.wait_for_approval(transcript):
+        return None, f"{transcript} does not hold the plan's approval"
     talk = conversation.collect(transcript, cwd=run.cwd)
     if talk is None:
-        return None
+        return None, f"{transcript} cannot be read as a conversation"
     _keep(run, talk.files)
-    return talk
+    return talk, ""
 
 
 def _keep(run: Run, files: Sequence[BoxFile]) -> None:

@@ -12,7 +12,7 @@ from plandock.claude.billing import neutral_settings
 from plandock.claude.login import Login
 from plandock.runs.model import Run
 from plandock.settings.keys import Settings
-from plandock.supervisor.briefing import prompt, prompt_again
+from plandock.supervisor.briefing import prompt, prompt_again, prompt_anew
 
 # `plan` and question tools wait for a person, of whom there is none in a box; the push rule is a
 # courtesy to the model, what holds is that there is nowhere to push to (facts, section 6).  What
@@ -79,6 +79,9 @@ def start_order(
         "prompt": prompt(run),
         "again": [*head, "--resume", run.box_session_id, *tail],
         "prompt_again": prompt_again(run),
+        # Where the CLI cannot open the conversation: from the plan.
+        "anew": [*head, "--session-id", run.box_session_id, *tail],
+        "prompt_anew": prompt_anew(run),
         "time_left_s": max(1.0, settings.timeout_s - run.active_s),
         "silence_s": settings.silence_s,
         "background_s": settings.background_s,

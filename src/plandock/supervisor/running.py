@@ -157,6 +157,7 @@ def _sums(run: Run, progress: Progress) -> dict[str, Any]:
         "denied": [*run.denied, *progress.denied][:200],
         "outcome": progress.closing_words or run.outcome,
         "models_asked": list(dict.fromkeys([*run.models_asked, *progress.models])),
+        "fresh": run.fresh or progress.anew,
         "notes": list(dict.fromkeys([*run.notes, *progress.notes, *other_models(run, progress)])),
     }
 

@@ -13,7 +13,6 @@ from plandock import git, paths
 from plandock.box import image as box_image
 from plandock.box import launch
 from plandock.box.expectations import expectations_of, limit_notes
-from plandock.claude import binary
 from plandock.claude.login import Login
 from plandock.engines import detect
 from plandock.engines.protocol import Engine
@@ -22,7 +21,7 @@ from plandock.gateway import presets
 from plandock.runs.model import Run, State
 from plandock.runs.store import Store
 from plandock.settings.keys import Settings
-from plandock.supervisor import accounts, harvesting, logins
+from plandock.supervisor import accounts, cli_choice, harvesting, logins
 from plandock.supervisor.freezing import frozen_conversation
 from plandock.supervisor.order import start_order
 from plandock.supervisor.steps import begin
@@ -41,18 +40,21 @@ def stage(store: Store, run: Run) -> None:
     engine = detect.choose(run.engine if run.staged else settings.engine)
     begin(store, run, "login")
     login = logins.settled(run, settings)
-    version = run.cli_version if run.staged else binary.version_of(Path(run.claude))
-    run = store.change(run.id, engine=engine.name, cli_version=version)
+    run = store.change(run.id, engine=engine.name)
     launch.remove_containers(engine, run)
     begin(store, run, "image")
-    image = box_image.ensure_image(
-        engine,
-        cli_version=version,
-        base=settings.image,
-        node=settings.node,
-        npm_registry=settings.npm_registry,
-        progress=lambda line: print(line, flush=True),
+    version, image, unlike = cli_choice.choose(
+        run,
+        lambda version: box_image.ensure_image(
+            engine,
+            cli_version=version,
+            base=settings.image,
+            node=settings.node,
+            npm_registry=settings.npm_registry,
+            progress=lambda line: print(line, flush=True),
+        ),
     )
+    run = store.change(run.id, cli_version=version)
     if login is None:
         login, whose = logins.kept_in_a_volume(engine, image, run)
     else:
@@ -67,6 +69,7 @@ def stage(store: Store, run: Run) -> None:
             dict.fromkeys(
                 [
                     *run.notes,
+                    *unlike,
                     *way.notes,
                     *limit_notes(launch.box_spec(run, image, settings), settings.cpus, engine),
                 ]

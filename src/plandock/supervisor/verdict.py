@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from plandock.box.expectations import isolation_words
+from plandock.claude.api_errors import permanent
 from plandock.claude.billing import judge_auth_status
 from plandock.claude.stream import Progress
 from plandock.errors import IsolationError
@@ -98,6 +99,8 @@ def judge(
         well = {"reason": "", "exit_code": 0, "message": "", "hint": ""}
         return Verdict("end", {"target": str(State.DONE), **well})
     status = result.get("api_error_status")
+    if lasting := permanent(result, progress.closing_words):
+        return Verdict("end", failed(lasting.reason, lasting.message, 10, lasting.hint))
     named = result.get("api_error") == "usage_limit_reached"  # since 2.1.332 (measured)
     if named or (progress.resets_at and (progress.limited or status == 429)):
         return _usage_limit(run, progress, now, jitter)

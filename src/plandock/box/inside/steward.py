@@ -23,6 +23,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import activity  # type: ignore[import-not-found]
 import clients  # type: ignore[import-not-found]
 import harvest  # type: ignore[import-not-found]
+import opening  # type: ignore[import-not-found]
 import output  # type: ignore[import-not-found]
 import overage  # type: ignore[import-not-found]
 import payer  # type: ignore[import-not-found]
@@ -66,9 +67,11 @@ class Steward:
         self.wish: dict[str, Any] = {}
         self.ended = threading.Event()
         self.seen_result = False
-        self.lost = False
+        self.lost = ""  # the CLI's words where it could not open the conversation
         self.capped = False  # the CLI has been told how much usage credits are left for it
         self.prompt = ""
+        self.resumes = False
+        self.told: list[str] = []  # what the user has said to the present agent, bounded
         self.watch: watchdog.Watchdog | None = None
         self.activity = activity.Activity()
         self.speaking = threading.Lock()
@@ -125,6 +128,7 @@ class Steward:
             with self.speaking:
                 if self.early is None:
                     self.speak(message["text"])
+                    self.told = [*self.told, message["text"]][:MOST_EARLY]
                 elif len(self.early) < MOST_EARLY:
                     self.early.append(message["text"])
         elif op == "stop":
@@ -234,6 +238,12 @@ class Steward:
             # The file is there, and the CLI finds nothing in it to go on from: a new beginning.
             os.replace(self.talk, self.talk + ".lost")
             code, why = self.converse([*head, *self.arguments()], env)
+        if self.lost:
+            say("begun-anew", why=self.lost)
+            if os.path.exists(self.talk):
+                os.replace(self.talk, self.talk + ".lost")
+            self.prompt, self.resumes = wish["prompt_anew"], False
+            code, why = self.converse([*head, *wish["anew"]], env)
         return code, why
 
     def judge_repository(self, env: dict[str, str]) -> list[str]:
@@ -267,6 +277,7 @@ class Steward:
         again = os.path.exists(self.talk) and os.path.getsize(self.talk) > 0
         self.prompt = self.wish["prompt_again" if again else "prompt"]
         arguments: list[str] = self.wish["again" if again else "arguments"]
+        self.resumes = "--resume" in arguments
         return arguments
 
     def converse(self, argv: list[str], env: dict[str, str]) -> tuple[int, str]:
@@ -313,7 +324,9 @@ class Steward:
         self.watch = watch
         watch.begin(self.cut_short)
         with self.speaking:
-            for text in (self.prompt, *(self.early or ())):
+            # An agent that could not open its conversation has heard nothing of it.
+            self.told = [*self.told, *(self.early or ())][:MOST_EARLY]
+            for text in (self.prompt, *self.told):
                 self.speak(text)
             self.early = None
         why = self.follow()
@@ -367,6 +380,7 @@ class Steward:
         assert self.cli.stdout is not None
         why = ""
         listener = overage.Listener()
+        opened = opening.Opening() if self.resumes else None
         threading.Thread(target=self.see_out, args=(self.cli, self.activity), daemon=True).start()
         heard = output.Output(self.cli.stdout.fileno())
         self.relay.settle = heard.settle
@@ -396,9 +410,11 @@ class Steward:
             self.activity.take(message)
             if self.watch is not None:
                 self.watch.take(message)
+            if opened is not None:
+                opened.take(message)
             if message.get("type") == "result":
                 # A refusal to begin comes as a result too (measured, both versions).
-                self.lost = "No conversation found" in str(message.get("errors"))
+                self.lost = opened.fault if opened is not None else ""
                 self.seen_result = not self.lost
         return why
 

@@ -1,0 +1,78 @@
+"""Errors of the API that waiting does not mend, told by what the CLI says of them.
+
+Measured with 2.1.197 and 2.1.332.  Both put the API's status into the last result
+(`api_error_status`) and words, some of the CLI's own, into its text; 2.1.332 also has `api_error`,
+`api_error_type` and `terminal_reason`.  What is known to pass (too busy, a usage limit, a login
+that was renewed or revoked) is none of these, and neither is what is unknown with 401, 403 or 429.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from plandock.claude.redact import redact
+from plandock.printable import one_line
+
+_CREDITS = re.compile(r"(?i)(?:extra usage|usage credits)(?: is| are)? required")
+_BALANCE = re.compile(r"(?i)credit balance is too low")
+_ACCOUNT = re.compile(
+    r"(?i)organization has been disabled|does not have permission|not allowed for this organization"
+    r"|is not available with the Claude \w+ plan"
+)
+# The login itself: a new one mends it.
+_LOGIN = re.compile(r"(?i)revoked|log ?in again|token (?:has )?expired")
+_TOO_LARGE = re.compile(r"(?i)prompt is too long|request too large")
+# Statuses for a request that the API will never take as it is.
+_REFUSED = frozenset({400, 402, 404, 405, 413, 422})
+
+
+@dataclass(frozen=True)
+class PermanentError:
+    """Why a run cannot go on: a reason for scripts, the API's words, and the next step.
+
+    ``hint`` may hold ``{run}``.
+    """
+
+    reason: str
+    message: str
+    hint: str
+
+
+def permanent(result: Mapping[str, Any], words: str) -> PermanentError | None:
+    """What no waiting mends in the last result of a run, or None; ``words`` is its text."""
+    status, named = result.get("api_error_status"), result.get("api_error")
+    if result.get("is_error") is not True or isinstance(status, bool):
+        return None
+    said = one_line(redact(words), limit=500) or f"the API refused the request ({status})"
+    if named == "long_context_credits_required" or (
+        status in (400, 402, 403, 429) and _CREDITS.search(words)
+    ):
+        return PermanentError(
+            "credits", said,
+            "plan again with a model that needs no usage credits (without [1m]), or allow them: "
+            'billing = "subscription+credits", then: plandock resume {run}',
+        )  # fmt: skip
+    if status in (400, 402, 403) and _BALANCE.search(words):
+        return PermanentError(
+            "credits", said, "add credit to that account, then: plandock resume {run}"
+        )
+    if status in (400, 403) and _ACCOUNT.search(words) and not _LOGIN.search(words):
+        return PermanentError(
+            "account", said,
+            "sign in with an account that may use it (claude, /login), then: plandock resume {run}",
+        )  # fmt: skip
+    if status == 404:
+        return PermanentError(
+            "model", said, "plan again with a model that this account has (in claude: /model)"
+        )
+    if status in _REFUSED and _TOO_LARGE.search(words):
+        return PermanentError(
+            "agent", said,
+            "plandock resume {run} begins a new conversation from the plan, on the work so far",
+        )  # fmt: skip
+    if status in _REFUSED:
+        return PermanentError("agent", said, "plandock logs {run}")
+    return None

@@ -1,0 +1,93 @@
+"""What waiting does not mend: results as both versions gave them for an answer of the API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from plandock.claude.api_errors import permanent
+from tests.unit.test_verdict import RETRY, SPOKE, ended, failed_result, rejected, verdict
+
+LONG_197 = (
+    "API Error: Usage credits required for 1M context · turn on usage credits at "
+    "claude.ai/settings/usage, or use --model to switch to standard context"
+)
+LONG_332 = LONG_197.replace("claude.ai/settings/usage", "https://claude.ai/settings/usage?x=y")
+NEWEST = {"api_error": "long_context_credits_required", "api_error_type": "rate_limit_error"}
+BUSY = "API Error: Server is temporarily limiting requests (not your usage limit)"
+NO_MODEL = (
+    "There's an issue with the selected model (claude-opus-5-5). It may not exist or you may not "
+    "have access to it. Run --model to pick a different model."
+)
+NO_PLAN = "Claude Opus is not available with the Claude Pro plan. If you have updated your …"
+
+
+@pytest.mark.parametrize("before", [(), (RETRY, RETRY), (rejected(0), RETRY), (SPOKE,)])
+@pytest.mark.parametrize(
+    ("status", "words", "more", "reason", "hint"),
+    [
+        (429, LONG_197, {}, "credits", "subscription+credits"),
+        (429, LONG_332, NEWEST, "credits", "subscription+credits"),
+        (429, "other words", NEWEST, "credits", "subscription+credits"),
+        (400, "API Error: 400 Extra usage is required for long context requests.", {},
+         "credits", "subscription+credits"),
+        (429, f"{BUSY} · Extra usage is required for this model.", {}, "credits", "plan again"),
+        (429, f"{BUSY} · Usage credits are required for this.", {}, "credits", "plan again"),
+        (400, "Credit balance is too low", {}, "credits", "add credit"),
+        (402, "API Error: 402 payment required", {}, "agent", "logs"),
+        (400, "API Error: 400 messages.1.content: something is wrong", {}, "agent", "logs"),
+        (400, "Prompt is too long · the request is ~210000 tokens", {}, "agent", "resume"),
+        (413, "Request too large (max 32MB). Try with a smaller file.", {}, "agent", "resume"),
+        (403, "Failed to authenticate. API Error: 403 This organization has been disabled.", {},
+         "account", "/login"),
+        (400, "API Error: 400 This organization has been disabled.", {}, "account", "/login"),
+        (403, "Failed to authenticate. API Error: 403 Your account does not have permission to "
+              "use Claude Code.", {}, "account", "/login"),
+        (400, NO_PLAN, {}, "account", "/login"),
+        (404, NO_MODEL, {}, "model", "/model"),
+    ],
+)  # fmt: skip
+def test_it_ends_the_run_at_once_with_the_apis_words(
+    before: tuple[dict[str, Any], ...],
+    status: int,
+    words: str,
+    more: dict[str, Any],
+    reason: str,
+    hint: str,
+) -> None:
+    """However often the CLI tried again: no wait, a true reason, and the next step."""
+    found = verdict(*before, {**failed_result(status, words), **more}, ended())
+    assert (found.kind, found.ending["target"]) == ("end", "failed")
+    assert (found.ending["reason"], found.ending["message"]) == (reason, words)
+    assert hint in found.ending["hint"]
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "reason"),
+    [
+        (429, f"{BUSY} · Number of requests has exceeded your rate limit", "overloaded"),
+        (529, "Extra usage is required", "overloaded"),
+        (401, "Failed to authenticate. API Error: 401 Invalid credentials", "login"),
+        (403, "Failed to authenticate: OAuth token revoked. Please log in again or contact your "
+              "administrator.", "login"),
+        (403, "Your account does not have access to Claude. Please login again or contact your "
+              "administrator.", "login"),
+        (403, "API Error: 403 something new", "login"),
+    ],
+)  # fmt: skip
+def test_what_may_pass_is_waited_for(status: int, words: str, reason: str) -> None:
+    """A busy API, a login that can be renewed, and what nobody knows."""
+    found = verdict(RETRY, failed_result(status, words), ended())
+    assert (found.kind, found.reason) == ("wait", reason)
+
+
+def test_the_words_are_fit_to_print() -> None:
+    """They come out of a box: no control characters, no token, no end of the line."""
+    words = "a\x1b]0;x\x07\nb, credit balance is too low sk-ant-oat01-" + "x" * 60
+    found = permanent({"is_error": True, "api_error_status": 400}, words)
+    assert found is not None
+    assert found.message.isprintable()
+    assert "sk-ant" not in found.message
+    assert permanent({"is_error": True, "api_error_status": True}, words) is None
+    assert permanent({"is_error": False, "api_error_status": 404}, words) is None
