@@ -61,6 +61,29 @@ def _always(state: str, word: str) -> str:
     return call + "exit 0"
 
 
+def _where_a_mod_may_be(state: str) -> str:
+    """A command that calls the launcher only where a plugin is in reach of this conversation."""
+    config = '"${CLAUDE_CONFIG_DIR:-$HOME/.claude}"'
+    return (
+        f"{state}; for f in .claude/skills/*/.claude-plugin {config}/skills/*/.claude-plugin "
+        f'{config}/plugins/installed_plugins.json; do [ -e "$f" ] && [ -f "$d/hook" ] '
+        '&& exec /bin/sh "$d/hook" started; done; exit 0'
+    )
+
+
+def _where_a_plan_was_accepted(state: str) -> str:
+    """A command that calls the launcher only where the conversation's file holds an acceptance.
+
+    A path with an escape in it names no file, and Python looks.
+    """
+    return (
+        f'{state}; [ -f "$d/hook" ] || exit 0; IFS= read -r p; t=${{p#*\'"transcript_path":"\'}}; '
+        "t=${t%%'\"'*}; for g in /usr/bin/grep /bin/grep; do "
+        '[ -f "$t" ] && [ -x "$g" ] && { "$g" -qF -e \'"isAgent":false\' -e \'"planContent":\' '
+        '"$t" || exit 0; break; }; done; printf %s "$p" | /bin/sh "$d/hook" stopped; exit 0'
+    )
+
+
 _GONE = (
     '{"systemMessage":"plandock\'s launcher is gone: this plan was not handed off. '
     'Run plandock init, or plandock uninit to take its hooks out of the settings."}'
@@ -89,6 +112,8 @@ def hooks(state: Path | None = None) -> tuple[Hook, ...]:
             "SessionStart", "clear", "cleared-start",
             _when_marked(d, "cleared-start", "proposed"),
         ),
+        Hook("SessionStart", "startup|resume", "started", _where_a_mod_may_be(d)),
+        Hook("Stop", None, "stopped", _where_a_plan_was_accepted(d)),
     )  # fmt: skip
 
 
