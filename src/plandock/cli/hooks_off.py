@@ -53,9 +53,13 @@ class Place:
         return any(w.scope == "managed" and w.complete for w in self.wired)
 
 
-def look(place: Place) -> Iterator[Look]:
-    """All that can turn our hooks off here; raises nothing for what it finds."""
-    found = [*_managed(place), *_settings(place), *_mods(place), *_missed(place)]
+def look(place: Place, *, repository: bool = False) -> Iterator[Look]:
+    """All that can turn our hooks off here; raises nothing for what it finds.
+
+    A repository's own `disableAllHooks` is among it with ``repository``: `doctor` has a check of
+    its own for what a repository asks for.
+    """
+    found = [*_managed(place), *_settings(place, repository), *_mods(place), *_missed(place)]
     yield from found
     if not found:
         yield Look(True, "nothing here turns hooks off or swallows them")
@@ -91,8 +95,7 @@ def _managed(place: Place) -> Iterator[Look]:
                 yield _judged(place, f"{file} lets only managed hooks run ({name})")
 
 
-def _settings(place: Place) -> Iterator[Look]:
-    """The user's file; a repository's `disableAllHooks` is said by the check of its settings."""
+def _settings(place: Place, repository: bool) -> Iterator[Look]:
     own = place.config_dir / "settings.json"
     held = _held(own)
     if held is not None:
@@ -101,6 +104,8 @@ def _settings(place: Place) -> Iterator[Look]:
         yield from _in_file(place, own, held)
     folders = project.folders_of(place.cwd, place.environ)
     for path, settings in project.read(folders).parsed:
+        if repository and _is_on(settings.get("disableAllHooks")):
+            yield judge_switch(place, f"{path} turns all hooks off (disableAllHooks)", path)
         yield from _in_file(place, path, settings)
 
 

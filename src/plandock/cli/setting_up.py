@@ -12,7 +12,7 @@ import click
 from plandock import git, paths, proc, settings
 from plandock.claude import binary, credentials
 from plandock.claude.redact import redact
-from plandock.cli import managed, wirings
+from plandock.cli import hooks_off, managed, wirings
 from plandock.cli.common import json_option, print_json
 from plandock.engines import detect
 from plandock.engines.protocol import Engine, EngineDown
@@ -73,6 +73,10 @@ def init(scope: Scope, no_image: bool, as_json: bool) -> int:
         click.echo(printable(f"{done} {change.path} ({scope})"))
         if change.note:
             click.echo(printable(f"  note: {change.note}"))
+    reach = [] if for_another else _what_reaches_hooks(config_dir, repo)
+    for x in reach if not as_json else ():
+        click.echo(printable(f"  warning: {x.detail}"), err=True)
+        click.echo(printable(f"    next: {x.remedy}"), err=True)
     image, code = _image_at_init(repo, no_image or for_another, as_json)
     if as_json:
         print_json(
@@ -83,12 +87,21 @@ def init(scope: Scope, no_image: bool, as_json: bool) -> int:
                 "created": change.created,
                 "note": change.note,
                 "launcher": str(starts),
+                "warnings": [{"detail": x.detail, "remedy": x.remedy} for x in reach],
                 "image": image,
             }
         )
     elif not code:
         click.echo("ready: accept a plan in Claude Code with auto-accept edits")
     return code
+
+
+def _what_reaches_hooks(config_dir: Path, repo: Path | None) -> list[hooks_off.Look]:
+    """What here can turn off or swallow what has just been wired; a mod's own files judge it."""
+    environ = settings.trusted(os.environ, repo)
+    wired = managed.wired(os.environ)
+    place = hooks_off.Place(Path.cwd(), config_dir, environ, wired)
+    return [x for x in hooks_off.look(place, repository=True) if x.ok is not True]
 
 
 def _write_launcher() -> Path:
