@@ -14,6 +14,7 @@ from plandock.claude import conversation
 from plandock.hook import missed
 from plandock.runs import marks
 from plandock.runs.model import utc_time
+from plandock.runs.store import Store
 
 _MOST_CONVERSATIONS = 20
 
@@ -36,7 +37,10 @@ def known(cwd: Path, config_dir: Path) -> list[Missed]:
         files = sorted(folder.glob("*.jsonl"), key=lambda f: f.stat().st_mtime, reverse=True)
     except OSError:
         files = []
-    for file in files[:_MOST_CONVERSATIONS]:
+    with Store() as store:
+        boxes = {run.box_session_id for run in store.list()}
+    # What a box wrote lies beside the user's own, and begins with the same acceptance.
+    for file in [f for f in files if f.stem not in boxes][:_MOST_CONVERSATIONS]:
         one = missed.find(str(file), file.stem, guess=True)
         if one is None or not conversation.is_session_id(file.stem):
             continue

@@ -73,7 +73,11 @@ def _read_plan(path: Path) -> str:
 def _find_session(cwd: Path, session: str) -> Path:
     folder = paths.claude_config_dir() / "projects" / paths.project_key(str(cwd))
     if session == "last":
-        known = sorted(folder.glob("*.jsonl"), key=lambda p: p.stat().st_mtime)
+        with Store() as store:
+            boxes = {run.box_session_id for run in store.list()}
+        # A box's own conversation comes home beside them, and may be the newest.
+        own = [p for p in folder.glob("*.jsonl") if p.stem not in boxes]
+        known = sorted(own, key=lambda p: p.stat().st_mtime)
         if known:
             return known[-1]
     elif conversation.is_session_id(session) and (folder / f"{session}.jsonl").is_file():

@@ -94,7 +94,7 @@ def _act(event: Event, frozen: Mapping[str, str] | None = None) -> int:
     if decision.unlatches:
         marks.take_away(paths.latch_dir(), session)
     if decision.trigger == "cleared" or (decision.unlatches and event.name == "PreToolUse"):
-        missed.note_seen(session)
+        missed.note_cleared(session, event.transcript)
     if decision.act is Act.HAND_OFF:
         return _hand_off(event, decision, recorded)
     if decision.act is Act.REFUSE:

@@ -55,6 +55,15 @@ def note_seen(name: str) -> None:
                 os.unlink(entry.path)
 
 
+def note_cleared(session: str, path: str) -> None:
+    """Note that the plan of a cleared conversation has been seen to, in any copy of it."""
+    note_seen(session)
+    for record in transcript.records(path, b'"planContent"'):
+        if _starts_from_plan(record):
+            note_seen(_first_record(record))
+            return
+
+
 def find(path: str, session: str, *, mode: str = "", guess: bool = False) -> Acceptance | None:
     """The last acceptance in a conversation's file that was automatic and that no hook has seen.
 
@@ -66,7 +75,7 @@ def find(path: str, session: str, *, mode: str = "", guess: bool = False) -> Acc
     except OSError:
         return None  # nothing is wired since a time that is known
     found: list[Acceptance] = []
-    before, is_cleared, tools_ran = "", False, False
+    before, cleared, tools_ran = "", "", False
     for record in transcript.records(
         path, b'"toolUseResult"', b'"planContent"', b'"permissionMode"'
     ):
@@ -78,17 +87,18 @@ def find(path: str, session: str, *, mode: str = "", guess: bool = False) -> Acc
         if name := _accepted_call(record):
             found.append(Acceptance(name, transcript.time_of(record), ""))
             before = ""
-        elif _starts_from_plan(record) and not is_cleared:
+        elif _starts_from_plan(record) and not cleared:
             # Words alone are no miss: its first tool call is what is handed off.
-            is_cleared = True
-            found.append(Acceptance(session, transcript.time_of(record), before))
+            name = session if _is_seen(session) else _first_record(record)
+            found.append(Acceptance(name, transcript.time_of(record), before))
+            cleared = name
         elif isinstance(record.get("toolUseResult"), dict):
             tools_ran = True
     if found and not found[-1].mode:
         found[-1] = replace(found[-1], mode=mode)
     for one in reversed(found):
         known = one.mode in AUTOMATIC or (guess and not one.mode)
-        if known and one.at > since and not _is_seen(one.id) and (tools_ran or one.id != session):
+        if known and one.at > since and not _is_seen(one.id) and (tools_ran or one.id != cleared):
             return one
     return None
 
@@ -163,6 +173,11 @@ def _has_run(session: str, since: float) -> bool:
         return run is not None and run.created_at >= utc_time(max(0.0, since - 60.0))
     except Exception:  # not known to have been handed off: said
         return False
+
+
+def _first_record(record: Mapping[str, Any]) -> str:
+    """A name for the first record of a cleared conversation: a copy has the same one's time."""
+    return f"cleared-{round(transcript.time_of(record) * 1000)}"
 
 
 def _touch(name: str) -> None:
