@@ -217,4 +217,24 @@ HAND_OFF: tuple[Mutation, ...] = (
         tests=("tests/git/test_pack.py::test_only_what_is_new_is_sent_as_a_delta",),
         why="a run sends only what the mirror has not",
     ),
+    Mutation(
+        name="managed-hooks-run-anybodys-launcher",
+        promise=2,
+        file="src/plandock/cli/managed.py",
+        before='ours = f"[ -O {shlex.quote(str(who.home))} ] || exit 0; "',
+        after='ours = ""',
+        tests=("tests/unit/test_hooks_off.py::test_a_managed_hook_does_nothing_for_anybody_else",),
+        why="root never runs a file that another user may write",
+    ),
+    Mutation(
+        name="missed-acceptance-not-said",
+        promise=2,
+        file="src/plandock/hook/missed.py",
+        before="known = one.mode in AUTOMATIC or (guess and not one.mode)",
+        after="known = False",
+        tests=(
+            "tests/unit/test_hooks_off.py::test_an_automatic_acceptance_that_no_hook_saw_is_said",
+        ),
+        why="a hand-off that should have come and did not is said",
+    ),
 )
