@@ -78,6 +78,16 @@ def hook_launcher() -> Path:
     return state_dir() / "hook"
 
 
+def seen_dir() -> Path:
+    """One empty file per acceptance that a hook has seen; names are ids of calls and sessions."""
+    return state_dir() / "seen"
+
+
+def missed_dir() -> Path:
+    """One file per session with an accepted plan that no hook has seen."""
+    return state_dir() / "missed"
+
+
 def claude_config_dir() -> Path:
     """Claude Code's own folder: ``$CLAUDE_CONFIG_DIR`` or ``~/.claude``.
 

@@ -242,7 +242,7 @@ def test_marks_stay_in_their_folders(handed_off, monkeypatch, tmp_path):
     for raw in payloads(2000):
         call_here(raw, monkeypatch)
     made = {p.relative_to(tmp_path).parts[:3] for p in tmp_path.rglob("*") if p.is_file()}
-    marks = ("latch", "note", "note.lock", "proposed", "started")
+    marks = ("latch", "note", "note.lock", "proposed", "started", "seen", "missed")
     ours = (*marks, "hook.log", "plandock.db", "plandock.db.lock")
     assert made <= {("state", "plandock", x) for x in ours}
     depth = {len(p.relative_to(tmp_path).parts) for p in tmp_path.rglob("*") if p.is_file()}

@@ -184,10 +184,10 @@ def test_an_older_entry_is_replaced_where_it_stands() -> None:
 def test_obsolete_and_doubled_entries_go(mark: str) -> None:
     """Entries of ours for events that we no longer use, or twice the same, are taken out."""
     ours = {"matcher": "*", "hooks": [{"type": "command", "command": f"x {mark}"}]}
-    text = json.dumps({"hooks": {"Stop": [ours], "PreToolUse": [ours, FOREIGN, ours]}})
+    text = json.dumps({"hooks": {"Notification": [ours], "PreToolUse": [ours, FOREIGN, ours]}})
     merged = merge(text)
     assert complete(merged)
-    assert "Stop" not in json.loads(merged)["hooks"]
+    assert "Notification" not in json.loads(merged)["hooks"]
     assert json.loads(unmerge(merged) or "") == {"hooks": {"PreToolUse": [FOREIGN]}}
 
 

@@ -295,4 +295,24 @@ HAND_OFF: tuple[Mutation, ...] = (
         why="neither a mod nor a hook of a repository's starts in the box",
         image=True,
     ),
+    Mutation(
+        name="managed-hooks-run-anybodys-launcher",
+        promise=2,
+        file="src/plandock/cli/managed.py",
+        before='ours = f"[ -O {shlex.quote(str(who.home))} ] || exit 0; "',
+        after='ours = ""',
+        tests=("tests/unit/test_hooks_off.py::test_a_managed_hook_does_nothing_for_anybody_else",),
+        why="root never runs a file that another user may write",
+    ),
+    Mutation(
+        name="missed-acceptance-not-said",
+        promise=2,
+        file="src/plandock/hook/missed.py",
+        before="known = one.mode in AUTOMATIC or (guess and not one.mode)",
+        after="known = False",
+        tests=(
+            "tests/unit/test_hooks_off.py::test_an_automatic_acceptance_that_no_hook_saw_is_said",
+        ),
+        why="a hand-off that should have come and did not is said",
+    ),
 )

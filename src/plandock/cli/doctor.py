@@ -13,13 +13,13 @@ from plandock import git, paths, proc, settings
 from plandock.box import image as box_image
 from plandock.claude import account, billing, binary, credentials
 from plandock.claude.redact import redact
-from plandock.cli import box_login
+from plandock.cli import box_login, hooks_off, managed
 from plandock.engines import detect
 from plandock.engines.protocol import Engine
 from plandock.errors import CredentialsError, EngineError, PlandockError
 from plandock.hook import entry as hook_entry
 from plandock.hook import launcher
-from plandock.hook.settings_file import wired, wired_file
+from plandock.hook.settings_file import Wired, wired, wired_file
 from plandock.printable import one_line
 from plandock.runs.store import Store
 from plandock.settings import Settings, claude_project, project
@@ -57,6 +57,7 @@ class Ground:
     repo: Path | None
     chosen: Settings
     engine: Engine | None = None
+    cli: Path | None = None
     cli_version: str = ""
     image: str = ""
 
@@ -123,7 +124,7 @@ def _engine(ground: Ground) -> Iterator[Finding]:
 
 
 def _cli(ground: Ground) -> Iterator[Finding]:
-    program = binary.find_claude(ground.environ)
+    program = ground.cli = binary.find_claude(ground.environ)
     ground.cli_version = binary.version_of(program)
     version, (low, high) = ground.cli_version, binary.TESTED
     said = f"Claude Code {version} at {program}"
@@ -166,14 +167,10 @@ def _hooks(ground: Ground) -> Iterator[Finding]:
             f"settings in each folder that it is started in, here those of {ground.config_dir}",
             "set it to an absolute path",
         )  # fmt: skip
-    read = claude_project.files_read(here, config_dir=ground.config_dir, version=ground.cli_version)
-    found = [w for file in read for w in wired_file(file.tier, file.path)]
+    found = _in_effect(ground, here)
     for place in found:
         if place.problem:
             yield Finding("hooks", False, place.problem, f"mend {place.path}")
-        elif place.disabled:
-            remedy = f"take disableAllHooks out of {place.path}"
-            yield Finding("hooks", False, f"{place.path} turns all hooks off", remedy)
         elif not place.complete:
             yield Finding(
                 "hooks", False, f"some hooks in {place.path} are missing or old",
@@ -190,6 +187,22 @@ def _hooks(ground: Ground) -> Iterator[Finding]:
             "hooks", None, f"wired more than once ({scopes}): every hook is called twice",
             f"plandock uninit --scope {ours[-1].scope}",
         )  # fmt: skip
+    yield from (Finding("hooks", x.ok, x.detail, x.remedy) for x in hooks_off.look(_place(ground)))
+
+
+def _in_effect(ground: Ground, here: Path) -> list[Wired]:
+    """Our wirings in what Claude Code reads when it is started here."""
+    read = claude_project.files_read(here, config_dir=ground.config_dir, version=ground.cli_version)
+    found = [w for file in read for w in wired_file(file.tier, file.path)]
+    return [*managed.wired(ground.environ), *found]
+
+
+def _place(ground: Ground) -> hooks_off.Place:
+    """Where Claude Code would be started, for what can turn its hooks off."""
+    found = _in_effect(ground, Path.cwd())
+    return hooks_off.Place(
+        Path.cwd(), ground.config_dir, ground.environ, found, ground.cli, ground.cli_version
+    )
 
 
 def _not_read_here(ground: Ground, here: Path, read: set[Path]) -> Finding:
@@ -216,10 +229,8 @@ def _repository(ground: Ground) -> Iterator[Finding]:
     for asked in found:
         said = f"{asked.file} asks for {asked.what}"
         if asked.what.startswith("disableAllHooks"):
-            yield Finding(
-                "repository", False, f"{said}: an accepted plan would be carried out right here",
-                "take it out of the file, or hand plans off with: plandock run --plan FILE",
-            )  # fmt: skip
+            judged = hooks_off.judge_switch(_place(ground), said, asked.file)
+            yield Finding("repository", judged.ok, judged.detail, judged.remedy)
         elif asked.grave:
             yield Finding(
                 "repository", None, f"{said}; not honoured by plandock, here or in the box",

@@ -9,6 +9,7 @@ from plandock import paths
 from plandock.claude import conversation
 from plandock.errors import PlandockError
 from plandock.hook import conversation_folder
+from plandock.runs.store import Store
 from plandock.settings.claude_project import work_tree
 
 
@@ -20,7 +21,11 @@ def find_session(here: Path, session: str) -> tuple[Path, Path]:
     """
     folder = paths.claude_config_dir() / "projects"
     if session == "last":
+        with Store() as store:
+            boxes = {run.box_session_id for run in store.list()}
+        # A box's own conversation comes home beside them, and may be the newest.
         known = [f for key in _keys(here) for f in (folder / key).glob("*.jsonl")]
+        known = [f for f in known if f.stem not in boxes]
         known.sort(key=lambda file: file.stat().st_mtime, reverse=True)
         for file in known:
             if place := _place_here(file, here):

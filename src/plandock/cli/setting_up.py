@@ -12,13 +12,13 @@ import click
 from plandock import git, paths, proc, settings
 from plandock.claude import binary, credentials
 from plandock.claude.redact import redact
-from plandock.cli import wiring_places, wirings
+from plandock.cli import hooks_off, managed, wiring_places, wirings
 from plandock.cli.common import json_option, print_json
 from plandock.engines import detect
 from plandock.engines.protocol import Engine, EngineDown
 from plandock.errors import CredentialsError, PlandockError, UsageError
 from plandock.hook import entry as hook_entry
-from plandock.hook import launcher, preflight
+from plandock.hook import launcher, missed, preflight
 from plandock.hook.settings_file import SCOPES, Scope
 from plandock.printable import one_line, printable
 
@@ -27,10 +27,11 @@ _LONGEST_TOKEN = 16384
 
 _scope_option = click.option(
     "--scope",
-    type=click.Choice(SCOPES),
+    type=click.Choice((*SCOPES, "managed")),
     default="user",
     show_default=True,
-    help="Whose settings file: yours, the project's (committed), or yours for this project.",
+    help="Whose settings file: yours, the project's (committed), yours for this project, or this "
+    "machine's (as root; no repository can turn it off).",
 )
 
 
@@ -50,23 +51,35 @@ def init(scope: Scope, no_image: bool, as_json: bool) -> int:
 
     What else stands in the settings stays as it is, byte for byte; `plandock uninit` reverses it.
     """
-    repo, config_dir = _repository(), paths.claude_config_dir()
-    place = wiring_places.place_of(scope, Path.cwd(), os.environ)
-    change = wiring_places.init_at(scope, place, config_dir=config_dir)
+    who = managed.owner(os.environ) if scope == "managed" else None
+    # By sudo nothing of the user's is touched: launcher and image are those that they have made.
+    for_another = who is not None and who.uid != os.geteuid()
+    repo, config_dir = None if for_another else _repository(), paths.claude_config_dir()
+    folder: Path | None = None
+    if who is not None:
+        change = managed.init(who)
+    else:
+        place = wiring_places.place_of(scope, Path.cwd(), os.environ)
+        change, folder = wiring_places.init_at(scope, place, config_dir=config_dir), place.folder
     try:
-        starts = launcher.write_launcher(sys.executable, Path(str(hook_entry.__file__)))
+        starts = who.launcher if who is not None and for_another else _write_launcher()
     except OSError as error:
         raise PlandockError(
             f"{paths.hook_launcher()} cannot be written: {error.strerror}",
             hint=f"mend that, then: plandock init --scope {scope}",
         ) from error
-    wirings.remember(config_dir, place.folder)
+    if who is None:
+        wirings.remember(config_dir, folder)
     if not as_json:
         done = "wired into" if change.changed else "wired already in"
         click.echo(printable(f"{done} {change.path} ({scope})"))
         if change.note:
             click.echo(printable(f"  note: {change.note}"))
-    image, code = _image_at_init(repo, no_image, as_json)
+    reach = [] if for_another else _what_reaches_hooks(config_dir, repo)
+    for x in reach if not as_json else ():
+        click.echo(printable(f"  warning: {x.detail}"), err=True)
+        click.echo(printable(f"    next: {x.remedy}"), err=True)
+    image, code = _image_at_init(repo, no_image or for_another, as_json)
     if as_json:
         print_json(
             {
@@ -76,12 +89,26 @@ def init(scope: Scope, no_image: bool, as_json: bool) -> int:
                 "created": change.created,
                 "note": change.note,
                 "launcher": str(starts),
+                "warnings": [{"detail": x.detail, "remedy": x.remedy} for x in reach],
                 "image": image,
             }
         )
     elif not code:
         click.echo("ready: accept a plan in Claude Code with auto-accept edits")
     return code
+
+
+def _what_reaches_hooks(config_dir: Path, repo: Path | None) -> list[hooks_off.Look]:
+    """What here can turn off or swallow what has just been wired; a mod's own files judge it."""
+    environ = settings.trusted(os.environ, repo)
+    wired = managed.wired(os.environ)
+    place = hooks_off.Place(Path.cwd(), config_dir, environ, wired)
+    return [x for x in hooks_off.look(place, repository=True) if x.ok is not True]
+
+
+def _write_launcher() -> Path:
+    missed.watch_from_now()
+    return launcher.write_launcher(sys.executable, Path(str(hook_entry.__file__)))
 
 
 def _image_at_init(repo: Path | None, skip: bool, as_json: bool) -> tuple[dict[str, Any], int]:
@@ -149,11 +176,18 @@ def _build(engine: Engine, version: str, chosen: settings.Settings) -> str:
 @json_option
 def uninit(scope: Scope, as_json: bool) -> None:
     """Take plandock out of Claude Code's settings again; what was there before stays."""
-    repo, config_dir = _repository(), paths.claude_config_dir()
-    changes = wiring_places.uninit_from(scope, Path.cwd(), os.environ, config_dir=config_dir)
+    who = managed.owner(os.environ) if scope == "managed" else None
+    for_another = who is not None and who.uid != os.geteuid()  # by sudo: nothing else is touched
+    repo, config_dir = None if for_another else _repository(), paths.claude_config_dir()
+    if who is not None:
+        changes = [managed.uninit(who)]
+    else:
+        changes = wiring_places.uninit_from(scope, Path.cwd(), os.environ, config_dir=config_dir)
     change = changes[0]
-    left = wirings.still_wired(config_dir, repo)
-    removed = not left and launcher.remove_launcher()
+    left = managed.wired(os.environ)
+    if not for_another:
+        left = [*wirings.still_wired(config_dir, repo), *left]
+    removed = not (left or for_another) and launcher.remove_launcher()
     if as_json:
         print_json(
             {

@@ -7,6 +7,7 @@ import os
 import click
 
 from plandock import paths
+from plandock.cli import missed
 from plandock.cli.common import json_option, print_json, run_argument
 from plandock.runs import marks
 from plandock.runs.store import Store
@@ -23,8 +24,11 @@ def unlatch(run_name: str, as_json: bool) -> None:
     """
     folder = paths.latch_dir()
     names = os.listdir(folder) if folder.is_dir() else []
+    settled = missed.settle(run_name)
     if run_name in names:
         run, latched = "", [run_name]
+    elif settled:
+        run, latched = "", []
     else:
         with Store() as store:
             found = store.find(run_name)
@@ -39,6 +43,8 @@ def unlatch(run_name: str, as_json: bool) -> None:
         marks.take_away(folder, name)
     if as_json:
         print_json({"run": run or None, "unlatched": latched})
+    elif settled:
+        click.echo(f"the plan of {run_name} that was not handed off is seen to")
     elif latched:
         click.echo(f"the conversation of {run_name} may use its tools again")
     else:

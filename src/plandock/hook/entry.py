@@ -21,7 +21,7 @@ if not __package__:  # run as a script without site: plandock lies two folders u
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from plandock import paths
-from plandock.hook import answers, caller, payload, provisional, transcript
+from plandock.hook import answers, caller, missed, payload, provisional, transcript
 from plandock.hook.decide import Act, Decision, Recorded, decide
 from plandock.hook.payload import Event
 from plandock.runs import marks
@@ -87,11 +87,16 @@ def _frozen_words(words: list[str]) -> dict[str, str]:
 def _act(event: Event, frozen: Mapping[str, str] | None = None) -> int:
     # Claude Code's mark, whatever version this is: here its project's variables were laid over.
     os.environ.setdefault("CLAUDE_PROJECT_DIR", event.cwd)
-    if event.name == "SessionStart" and event.source in ("startup", "resume"):
+    if event.name == "Stop":
+        return _warn(event)
+    if event.name == "SessionStart" and event.source != "clear":
         from plandock.hook import session_setup
 
+        code = _warn(event)
         session_setup.at_start(event, caller.pid())
-        return 0
+        return code
+    if event.name == "PostToolUse" and event.tool == "ExitPlanMode":
+        missed.note_seen(event.tool_use_id)
     recorded = _recorded(event)
     if event.name == "PostToolUse" or (recorded.latch or {}).get("kind") in _UNDECIDED:
         _take_back(event, frozen or {})
@@ -102,6 +107,8 @@ def _act(event: Event, frozen: Mapping[str, str] | None = None) -> int:
     session = event.session_id
     if decision.unlatches:
         marks.take_away(paths.latch_dir(), session)
+    if decision.trigger == "cleared" or (decision.unlatches and event.name == "PreToolUse"):
+        missed.note_cleared(session, event.transcript)
     if decision.act is Act.HAND_OFF:
         return _hand_off(event, decision, recorded)
     if decision.act is Act.REFUSE:
@@ -131,6 +138,20 @@ def _act(event: Event, frozen: Mapping[str, str] | None = None) -> int:
     elif decision.act is Act.TELL_ONCE:
         _tell_once(event, recorded)
     provisional.settle(event, decision.act)
+    return 0
+
+
+def _warn(event: Event) -> int:
+    """Say to the person what may keep a hand-off from coming, or one that did not come."""
+    from plandock.hook import mods
+
+    if event.name == "Stop":
+        words = missed.at_stop(event)
+    else:
+        words = mods.at_start(event.cwd, paths.claude_config_dir())
+    if words:
+        sys.stdout.write(json.dumps({"systemMessage": words}))
+        sys.stdout.flush()
     return 0
 
 

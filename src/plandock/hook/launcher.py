@@ -79,6 +79,20 @@ def _always(state: str, word: str) -> str:
 # quote inside of a value comes with a backslash, so nothing but the payload's own key matches.
 BY_HAND = """*'"permission_mode":"default"'*|*'"permission_mode":"plan"'*"""
 
+
+def _where_a_plan_was_accepted(state: str) -> str:
+    """A command that calls the launcher only where the conversation's file holds an acceptance.
+
+    A path with an escape in it names no file, and Python looks.
+    """
+    return (
+        f'{state}; [ -f "$d/hook" ] || exit 0; IFS= read -r p; t=${{p#*\'"transcript_path":"\'}}; '
+        "t=${t%%'\"'*}; for g in /usr/bin/grep /bin/grep; do "
+        '[ -f "$t" ] && [ -x "$g" ] && { "$g" -qF -e \'"isAgent":false\' -e \'"planContent":\' '
+        '"$t" || exit 0; break; }; done; printf %s "$p" | /bin/sh "$d/hook" stopped; exit 0'
+    )
+
+
 _GONE = (
     '{"continue":false,"stopReason":"plandock does not work: its launcher is gone or its program '
     "failed, so this plan was not handed off and not carried out here.\\nNext: plandock init, "
@@ -109,6 +123,7 @@ def hooks(state: Path | None = None) -> tuple[Hook, ...]:
             _when_marked(d, "cleared-start", "proposed"),
         ),
         Hook("SessionStart", "startup|resume", "started", _always(d, "started")),
+        Hook("Stop", None, "stopped", _where_a_plan_was_accepted(d)),
     )  # fmt: skip
 
 

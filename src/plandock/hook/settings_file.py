@@ -16,7 +16,8 @@ from plandock.hook.json_text import parse
 from plandock.hook.launcher import HOOKS, Hook, hooks
 from plandock.settings.files import read_bounded
 
-Scope = Literal["user", "project", "local"]
+# "managed" is root's to write, and has a module of its own: `cli/managed.py`.
+Scope = Literal["user", "project", "local", "managed"]
 SCOPES: tuple[Scope, ...] = ("user", "project", "local")
 
 _LARGEST = 8 << 20

@@ -332,3 +332,13 @@ def _parsed(lines: Iterable[bytes], *needles: bytes) -> Iterator[dict[str, Any]]
             continue
         if isinstance(record, dict):
             yield record
+
+
+def records(transcript: str, *needles: bytes) -> Iterator[dict[str, Any]]:
+    """The records in a file's end (4 MiB) whose lines hold one of these texts, in order."""
+    return _parsed(_lines(transcript, from_end=_TAIL), *needles)
+
+
+def time_of(record: Mapping[str, Any]) -> float:
+    """A record's time in Unix seconds; 0 where it has none that can be read."""
+    return _time(record)

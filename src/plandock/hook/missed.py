@@ -1,0 +1,186 @@
+"""A second sign beside the hooks: accepted plans that none has seen, by the conversation's file.
+
+Where something swallows `PostToolUse`, the acceptance stands in the file all the same (measured,
+2.1.197 and 2.1.332): a result of ExitPlanMode with its plan or, with cleared context, a first
+record with `planContent`.  Every acceptance that a hook does see leaves an empty file named by its
+call (`seen/`), by hand or automatic, handed off or refused.  What has none was missed.  That is
+only ever said; no run comes of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from plandock import paths
+from plandock.hook import transcript
+from plandock.hook.payload import Event
+from plandock.runs import marks
+
+AUTOMATIC = frozenset({"acceptEdits", "auto", "bypassPermissions"})
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}\Z")
+# Claude Code keeps conversations for 30 days by default; so long an acceptance can be met again.
+_LIFE_S = 40 * 24 * 3600.0
+_SINCE = "since"
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """An accepted plan in a conversation's file: its call or session, when, the mode after it."""
+
+    id: str
+    at: float  # Unix seconds
+    mode: str  # "" where nothing tells it
+
+
+def watch_from_now() -> None:
+    """Note, once, since when hooks are wired: what was accepted before is nobody's miss."""
+    if not (paths.seen_dir() / _SINCE).exists():
+        _touch(_SINCE)
+
+
+def note_seen(name: str) -> None:
+    """Note that a hook has seen this acceptance; a state folder that is full is no hindrance."""
+    if not _NAME.match(name):
+        return
+    with contextlib.suppress(OSError):
+        _touch(name)
+        for entry in os.scandir(paths.seen_dir()):
+            if entry.name != _SINCE and entry.stat().st_mtime < time.time() - _LIFE_S:
+                os.unlink(entry.path)
+
+
+def note_cleared(session: str, path: str) -> None:
+    """Note that the plan of a cleared conversation has been seen to, in any copy of it."""
+    note_seen(session)
+    for record in transcript.records(path, b'"planContent"'):
+        if _starts_from_plan(record):
+            note_seen(_first_record(record))
+            return
+
+
+def find(path: str, session: str, *, mode: str = "", guess: bool = False) -> Acceptance | None:
+    """The last acceptance in a conversation's file that was automatic and that no hook has seen.
+
+    ``mode`` is the present one: it tells where the file does not yet.  With ``guess`` one counts
+    even where nothing tells its mode.
+    """
+    try:
+        since = os.stat(paths.seen_dir() / _SINCE).st_mtime
+    except OSError:
+        return None  # nothing is wired since a time that is known
+    found: list[Acceptance] = []
+    before, cleared, tools_ran = "", "", False
+    for record in transcript.records(
+        path, b'"toolUseResult"', b'"planContent"', b'"permissionMode"'
+    ):
+        now = record.get("permissionMode")
+        if isinstance(now, str) and now != "plan":
+            before = now
+            if found and not found[-1].mode:
+                found[-1] = replace(found[-1], mode=now)
+        if name := _accepted_call(record):
+            found.append(Acceptance(name, transcript.time_of(record), ""))
+            before = ""
+        elif _starts_from_plan(record) and not cleared:
+            # Words alone are no miss: its first tool call is what is handed off.
+            name = session if _is_seen(session) else _first_record(record)
+            found.append(Acceptance(name, transcript.time_of(record), before))
+            cleared = name
+        elif isinstance(record.get("toolUseResult"), dict):
+            tools_ran = True
+    if found and not found[-1].mode:
+        found[-1] = replace(found[-1], mode=mode)
+    for one in reversed(found):
+        known = one.mode in AUTOMATIC or (guess and not one.mode)
+        if known and one.at > since and not _is_seen(one.id) and (tools_ran or one.id != cleared):
+            return one
+    return None
+
+
+def at_stop(event: Event) -> str:
+    """What the person reads at the end of a turn, once; "" where nothing was missed.  Notes it."""
+    found = find(event.transcript, event.session_id, mode=event.mode)
+    if found is None:
+        return ""
+    before = marks.get(paths.missed_dir(), event.session_id)
+    if (before or {}).get("id") == found.id or _has_run(event.session_id, found.at):
+        return ""
+    keep(event.session_id, found, event.cwd)
+    return (
+        "plandock: a plan was accepted in this conversation and Claude Code did not call plandock: "
+        "it was NOT handed off, and may have been carried out on this machine. Why: plandock "
+        f"doctor. Hand it off by hand: plandock run --session {event.session_id}"
+    )
+
+
+def keep(session: str, found: Acceptance, cwd: str) -> None:
+    """Note a miss for `doctor`."""
+    with contextlib.suppress(OSError):
+        marks.put(
+            paths.missed_dir(), session,
+            {"session": session, "id": found.id, "at": found.at, "cwd": cwd,
+             "mode": found.mode},
+        )  # fmt: skip
+
+
+def is_settled(session: str, mark: Mapping[str, Any]) -> bool:
+    """Whether a miss has been seen to since: by a run of its conversation, or by its user."""
+    at = mark.get("at")
+    if _is_seen(str(mark.get("id", ""))):
+        return True
+    return _has_run(session, at if isinstance(at, float) else 0.0)
+
+
+def _is_seen(name: str) -> bool:
+    return _NAME.match(name) is not None and (paths.seen_dir() / name).exists()
+
+
+def _accepted_call(record: Mapping[str, Any]) -> str:
+    """The id of the call of ExitPlanMode that this record accepts, or ""."""
+    result = record.get("toolUseResult")
+    if not isinstance(result, dict) or record.get("isSidechain") is True:
+        return ""
+    if not isinstance(result.get("plan"), str) or result.get("isAgent") is not False:
+        return ""
+    message = record.get("message")
+    content = message.get("content") if isinstance(message, dict) else None
+    for block in content if isinstance(content, list) else []:
+        if isinstance(block, dict) and block.get("type") == "tool_result":
+            name = block.get("tool_use_id")
+            return name if isinstance(name, str) and not block.get("is_error") else ""
+    return ""
+
+
+def _starts_from_plan(record: Mapping[str, Any]) -> bool:
+    content = record.get("planContent")
+    return record.get("type") == "user" and isinstance(content, str) and bool(content.strip())
+
+
+def _has_run(session: str, since: float) -> bool:
+    from plandock.runs.model import utc_time
+    from plandock.runs.store import Store
+
+    try:
+        with Store() as store:
+            run = store.latest_of_session(session)
+        # A hand-off may be recorded a moment before its acceptance is written down.
+        return run is not None and run.created_at >= utc_time(max(0.0, since - 60.0))
+    except Exception:  # not known to have been handed off: said
+        return False
+
+
+def _first_record(record: Mapping[str, Any]) -> str:
+    """A name for the first record of a cleared conversation: a copy has the same one's time."""
+    return f"cleared-{round(transcript.time_of(record) * 1000)}"
+
+
+def _touch(name: str) -> None:
+    paths.make_private(paths.seen_dir().parent)
+    paths.make_private(paths.seen_dir())
+    (paths.seen_dir() / name).touch()
