@@ -124,3 +124,19 @@ def test_what_was_left_in_the_background_is_a_note() -> None:
     progress = told(event | {"tasks": ["Serve", "Watch"]}, event | {"tasks": 3})
     assert "Serve, Watch" in progress.notes[0]
     assert len(progress.notes) == 2
+
+
+def test_what_became_of_a_repositorys_settings_is_noted_bounded_and_printable() -> None:
+    """What the box says of it is the run's note; it comes out of the box, and is hostile."""
+    progress = told(
+        {
+            "type": "plandock",
+            "event": "repository-settings",
+            "lines": ["set aside: x\x1b[2J\ny", 1],
+        },
+        {"type": "plandock", "event": "repository-settings", "lines": "all"},
+        {"type": "plandock", "event": "repository-settings", "lines": ["z" * 5000] * 100},
+    )
+    assert progress.notes[0] == "set aside: x y"
+    assert len(progress.notes) <= 50
+    assert max(len(note) for note in progress.notes) <= 700
