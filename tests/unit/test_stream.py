@@ -138,3 +138,19 @@ def test_models_are_those_of_the_main_threads_answers() -> None:
         progress.take(json.dumps(said).encode())
     assert progress.models[:2] == ["claude-sonnet-5-5", "claude-opus-5-5"]
     assert len(progress.models) == 20
+
+
+def test_what_became_of_a_repositorys_settings_is_noted_bounded_and_printable() -> None:
+    """What the box says of it is the run's note; it comes out of the box, and is hostile."""
+    progress = told(
+        {
+            "type": "plandock",
+            "event": "repository-settings",
+            "lines": ["set aside: x\x1b[2J\ny", 1],
+        },
+        {"type": "plandock", "event": "repository-settings", "lines": "all"},
+        {"type": "plandock", "event": "repository-settings", "lines": ["z" * 5000] * 100},
+    )
+    assert progress.notes[0] == "set aside: x y"
+    assert len(progress.notes) <= 50
+    assert max(len(note) for note in progress.notes) <= 700

@@ -170,7 +170,7 @@ class Progress:
             self._note(f"still at work in the background when the run ended: {', '.join(names)}")
         elif event == "repository-settings":
             lines = message.get("lines")
-            for line in lines[:4] if isinstance(lines, list) else []:
+            for line in lines[:20] if isinstance(lines, list) else []:
                 self._note(one_line(_text(line), limit=700))
         elif event == "setup-ended" and message.get("code"):
             self.notes.append(f"setup failed: {_text(message.get('output'))[-500:]}")

@@ -222,7 +222,7 @@ class Steward:
             return 1, "the setup command failed"
         sources = self.judge_repository(env)
         head = [CLI, "--settings", self.settings(env), "--strict-mcp-config", *sources]
-        code, why = self.converse([*head, *self.arguments()], env)
+        code, why = self.converse([*head, *self.words()], env)
         if why == "restart" and not self.activity.in_turn:
             why = ""  # that answer was the last
         if why == "restart":
@@ -233,11 +233,11 @@ class Steward:
             self.relay.gate.set()  # for the question who pays; the old process's requests are cut
             # After the list of tools: an option of the same name that stands before counts less.
             cap = ["--max-budget-usd", f"{wish['credits_left_usd']:g}"]
-            code, why = self.converse([*head, *self.arguments(), *cap], env)
+            code, why = self.converse([*head, *self.words(), *cap], env)
         if self.lost and os.path.exists(self.talk):
             # The file is there, and the CLI finds nothing in it to go on from: a new beginning.
             os.replace(self.talk, self.talk + ".lost")
-            code, why = self.converse([*head, *self.arguments()], env)
+            code, why = self.converse([*head, *self.words()], env)
         if self.lost:
             say("begun-anew", why=self.lost)
             if os.path.exists(self.talk):
@@ -272,7 +272,7 @@ class Steward:
         """The file of the box's own conversation; it outlives the box."""
         return f"{VOLUME}/{self.wish['conversation']}"
 
-    def arguments(self) -> list[str]:
+    def words(self) -> list[str]:
         """The CLI's arguments: the first time, or for a conversation that was broken off."""
         again = os.path.exists(self.talk) and os.path.getsize(self.talk) > 0
         self.prompt = self.wish["prompt_again" if again else "prompt"]
@@ -395,16 +395,16 @@ class Steward:
             if not isinstance(message, dict):
                 continue
             if message.get("type") == "system" and message.get("subtype") == "init":
-                if not payer.asks_nobody(message):
-                    self.cli.kill()
-                    say("mode-refused", mode=message.get("permissionMode"))
-                    why = "mode"
-                elif payer.says_as_wished(message, self.wish["billing"]):
-                    self.relay.gate.set()
-                else:
+                if not payer.says_as_wished(message, self.wish["billing"]):
                     self.cli.kill()
                     say("billing-refused", api_key_source=message.get("apiKeySource"))
                     why = "billing"
+                elif not payer.asks_nobody(message):
+                    self.cli.kill()
+                    say("mode-refused", mode=message.get("permissionMode"))
+                    why = "mode"
+                else:
+                    self.relay.gate.set()
             if (sign := listener.take(message)) is not None:
                 why = self.heed(sign) or why
             self.activity.take(message)
