@@ -53,7 +53,7 @@ def test_a_plan_that_another_hook_approves_is_handed_off(
     assert laptop.recorded()[0].permission_mode == "acceptEdits"
 
 
-def test_a_plan_edited_in_the_editor_and_feedback_go_along_with_the_context_kept(
+def test_a_plan_edited_in_the_editor_is_the_one_with_the_context_kept(
     make_laptop: Callable[..., Laptop], claude_cli: Path, tmux: Tmux
 ) -> None:
     """What is carried out is the plan as its user left it in the editor (ctrl+g)."""

@@ -19,7 +19,11 @@ def prompt_anew(run: Run) -> str:
         "An earlier attempt may have done part of it: look at what is there already (git log, "
         "git status), and go on from there."
     )
-    return _from_plan(run, f"{_circumstances(run)}\n\n{before}")
+    told = f"{_circumstances(run)}\n\n{before}"
+    try:
+        return _from_plan(run, told)
+    except FileNotFoundError:  # taken away by somebody: what is there already is all that is known
+        return f"Proceed with the approved plan.\n\n{told}"
 
 
 def _from_plan(run: Run, told: str) -> str:
