@@ -74,9 +74,9 @@ def soon(*steps: int | None) -> list[Failure]:
     return [replace(paid(step), until_reset=True) for step in steps]
 
 
-def told(limits: Mapping[str, str], step: int | None = 1) -> Failure:
-    """Answers with these headers."""
-    return Failure("limits", step=step, times=None, limits=limits)
+def told(limits: Mapping[str, str], *steps: int | None) -> list[Failure]:
+    """Answers with these headers, from the second on where nothing else is said."""
+    return [Failure("limits", step=step, times=None, limits=limits) for step in steps or (1, 2, 3)]
 
 
 SEALED = {"PLANDOCK_CREDENTIALS": "sealed"}
@@ -84,14 +84,14 @@ CASES = [
     *cases("first", goes_on(*soon(None)), WORK, among=PAIRS),
     *cases("middle", goes_on(*soon(1, 2)), WORK, among=PAIRS),
     *cases("middle-sealed", goes_on(*soon(1, 2)), WORK, among=NEWEST, env=SEALED),
-    *cases("claim", waits(told({"representative-claim": "overage"})), WORK, among=NEWEST),
-    *cases("unknown", waits(told({"overage-status": "granted"})), WORK, among=PAIRS),
-    *cases("model", waits(told(ALWAYS_PAID, step=None)), WORK, among=NEWEST),
+    *cases("claim", waits(*told({"representative-claim": "overage"})), WORK, among=NEWEST),
+    *cases("unknown", waits(*told({"overage-status": "granted"})), WORK, among=PAIRS),
+    *cases("model", waits(*told(ALWAYS_PAID, None)), WORK, among=NEWEST),
     # The CLI takes every other value for `false`: only the gateway sees it.
     *cases(
-        "unseen-sealed", waits(told({"overage-in-use": "yes"})), WORK, among=NEWEST, env=SEALED
+        "unseen-sealed", waits(*told({"overage-in-use": "yes"})), WORK, among=NEWEST, env=SEALED
     ),
-    *cases("available", ends(told(AVAILABLE, step=None)), WORK, among=PAIRS),
+    *cases("available", ends(*told(AVAILABLE, None)), WORK, among=PAIRS),
     *cases("allowed", ends(paid(None)), WORK, among=NEWEST, env=CREDITS),
     *cases(
         "capped", ends(paid(1), paid(2)), WORK, among=PAIRS,
@@ -103,6 +103,12 @@ CASES = [
 def paid_requests(case: CaseResult) -> int:
     """How many requests met an answer that somebody else than the allowance paid for."""
     return sum(r.failure in ("credits", "limits") for r in case.model_requests)
+
+
+def stopped_after(case: CaseResult) -> tuple[int, ...]:
+    """How many may have been paid: the gateway reads each answer; in a tunnel the CLI tells, and
+    on a very busy machine of two at once (seen at a load of 76)."""
+    return (1,) if "sealed" in case.case.name else (1, 2)
 
 
 def until(run: Run) -> float:
@@ -117,9 +123,7 @@ def test_a_run_waits_for_the_allowance_and_goes_on_by_itself(case: CaseResult) -
     assert (seen.state, seen.reason) == ("waiting", "usage_limit")
     assert "credits" in seen.message
     assert "credits" in seen.hint
-    # The gateway reads each answer; in a tunnel the CLI, late on a busy machine, tells (seen once at
-    # a load of 76).
-    assert paid_requests(case) in ((1,) if case.case.name == "middle-sealed" else (1, 2))
+    assert paid_requests(case) in stopped_after(case)
     assert (run["state"], run["attempt"]) == ("done", 2)
     assert [case.shown(f"{name}.txt") for name in ("one", "two", "three")] == [
         "one",
@@ -136,8 +140,7 @@ def test_a_run_that_nobody_else_would_pay_for_waits_without_asking_more(case: Ca
     assert (seen.state, seen.reason) == ("waiting", "usage_limit")
     ended = datetime.fromisoformat(case.run["ended_at"]).timestamp()
     assert until(seen) > ended + 300.0  # no reset is named, and no tight loop follows
-    steps = [r.step for r in case.model_requests if r.failure == "limits"]
-    assert len(steps) == 1 or (case.case.name == "model" and len(steps) == 2)
+    assert paid_requests(case) in stopped_after(case)
     assert "usage credits" in f"{seen.message} {seen.hint}"
     if case.case.name == "model":
         assert "this model" in seen.message
