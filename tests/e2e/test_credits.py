@@ -94,7 +94,7 @@ CASES = [
     *cases("available", ends(*told(AVAILABLE, None)), WORK, among=PAIRS),
     *cases("allowed", ends(paid(None)), WORK, among=NEWEST, env=CREDITS),
     *cases(
-        "capped", ends(paid(1), paid(2)), WORK, among=PAIRS,
+        "capped", ends(paid(1), paid(2), paid(3)), WORK, among=PAIRS,
         env={**CREDITS, "PLANDOCK_MAX_CREDITS_USD": "0.01"},
     ),
 ]  # fmt: skip
@@ -174,7 +174,7 @@ def test_credits_pay_where_the_user_has_allowed_it(case: CaseResult) -> None:
 def test_credits_end_at_their_limit(case: CaseResult) -> None:
     """Two paid requests: the one that told of credits, and the one that was beyond the limit."""
     assert (case.run["state"], case.run["reason"]) == ("stopped", "credits")
-    assert paid_requests(case) == 2
+    assert paid_requests(case) in [1 + n for n in stopped_after(case)]
     billing = case.run["billing"]
     assert billing["credits_usd"] >= 0.01
     assert billing["credits_uncounted"] is True
