@@ -14,7 +14,7 @@ import pytest
 from plandock.runs.model import Run
 from plandock.standin import Failure, write_file
 from tests.support.pairs import NEWEST, PAIRS
-from tests.support.run_batch import CaseResult, cases, looks_at
+from tests.support.run_batch import CaseResult, cases, hold, looks_at
 from tests.support.run_batch import batch as batch
 from tests.support.run_batch import case as case
 
@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.timeout(1800), pytest.mark.e2e, pytest.mark.engine]
 
 SOON_S = 20.0
 WORK = tuple(write_file(f"{name}.txt", f"{name}\n") for name in ("one", "two", "three"))
+MIDDLE = (WORK[0], hold(), *WORK[1:])
 CREDITS = {"PLANDOCK_BILLING": "subscription+credits"}
 # The allowance is there, and this model is paid with credits all the same.
 ALWAYS_PAID = {"overage-status": "allowed", "overage-disabled-reason": "", "overage-in-use": "true"}
@@ -69,9 +70,19 @@ def paid(step: int | None = 1) -> Failure:
     return Failure("credits", step=step, times=None, reset_in_s=SOON_S)
 
 
-def soon(*steps: int | None) -> list[Failure]:
+def soon() -> Failure:
     """The same, until the allowance is back."""
-    return [replace(paid(step), until_reset=True) for step in steps]
+    return replace(paid(None), until_reset=True)
+
+
+def goes_on_in_the_middle(result: CaseResult) -> None:
+    """The allowance is used up while the agent is at work."""
+    result.hand_off()
+    result.until_held()
+    result.laptop.standin.inject(soon())
+    result.let_go()
+    result.seen["waits"] = result.until("waiting")
+    result.until_over()
 
 
 def told(limits: Mapping[str, str], *steps: int | None) -> list[Failure]:
@@ -81,9 +92,9 @@ def told(limits: Mapping[str, str], *steps: int | None) -> list[Failure]:
 
 SEALED = {"PLANDOCK_CREDENTIALS": "sealed"}
 CASES = [
-    *cases("first", goes_on(*soon(None)), WORK, among=PAIRS),
-    *cases("middle", goes_on(*soon(1, 2)), WORK, among=PAIRS),
-    *cases("middle-sealed", goes_on(*soon(1, 2)), WORK, among=NEWEST, env=SEALED),
+    *cases("first", goes_on(soon()), WORK, among=PAIRS),
+    *cases("middle", goes_on_in_the_middle, MIDDLE, among=PAIRS),
+    *cases("middle-sealed", goes_on_in_the_middle, MIDDLE, among=NEWEST, env=SEALED),
     *cases("claim", waits(*told({"representative-claim": "overage"})), WORK, among=NEWEST),
     *cases("unknown", waits(*told({"overage-status": "granted"})), WORK, among=PAIRS),
     *cases("model", waits(*told(ALWAYS_PAID, None)), WORK, among=NEWEST),
