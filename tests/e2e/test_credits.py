@@ -5,8 +5,8 @@ The rows of `docs/credits.md` that a real run shows; the rest are unit tests.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -14,14 +14,15 @@ import pytest
 from plandock.runs.model import Run
 from plandock.standin import Failure, write_file
 from tests.support.pairs import NEWEST, PAIRS
-from tests.support.run_batch import CaseResult, cases, looks_at
+from tests.support.run_batch import CaseResult, cases, hold, looks_at
 from tests.support.run_batch import batch as batch
 from tests.support.run_batch import case as case
 
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.e2e, pytest.mark.engine]
 
-SOON_S = 6.0
+SOON_S = 20.0
 WORK = tuple(write_file(f"{name}.txt", f"{name}\n") for name in ("one", "two", "three"))
+MIDDLE = (WORK[0], hold(), *WORK[1:])
 CREDITS = {"PLANDOCK_BILLING": "subscription+credits"}
 # The allowance is there, and this model is paid with credits all the same.
 ALWAYS_PAID = {"overage-status": "allowed", "overage-disabled-reason": "", "overage-in-use": "true"}
@@ -64,32 +65,47 @@ def ends(*failures: Failure) -> Callable[[CaseResult], None]:
     return act
 
 
-def paid(times: int | None = 1, step: int | None = 1, **more: str) -> Failure:
+def paid(step: int | None = 1) -> Failure:
     """Answers that credits pay for."""
-    return Failure("credits", step=step, times=times, reset_in_s=SOON_S, limits=more or None)
+    return Failure("credits", step=step, times=None, reset_in_s=SOON_S)
 
 
-def told(limits: Mapping[str, str], step: int | None = 1) -> Failure:
-    """Answers with these headers."""
-    return Failure("limits", step=step, times=None, limits=limits)
+def soon() -> Failure:
+    """The same, until the allowance is back."""
+    return replace(paid(None), until_reset=True)
+
+
+def goes_on_in_the_middle(result: CaseResult) -> None:
+    """The allowance is used up while the agent is at work."""
+    result.hand_off()
+    result.until_held()
+    result.laptop.standin.inject(soon())
+    result.let_go()
+    result.seen["waits"] = result.until("waiting")
+    result.until_over()
+
+
+def told(limits: Mapping[str, str], *steps: int | None) -> list[Failure]:
+    """Answers with these headers, from the second on where nothing else is said."""
+    return [Failure("limits", step=step, times=None, limits=limits) for step in steps or (1, 2, 3)]
 
 
 SEALED = {"PLANDOCK_CREDENTIALS": "sealed"}
 CASES = [
-    *cases("first", goes_on(paid(step=0)), WORK, among=PAIRS),
-    *cases("middle", goes_on(paid()), WORK, among=PAIRS),
-    *cases("middle-sealed", goes_on(paid()), WORK, among=NEWEST, env=SEALED),
-    *cases("claim", waits(told({"representative-claim": "overage"})), WORK, among=NEWEST),
-    *cases("unknown", waits(told({"overage-status": "granted"})), WORK, among=PAIRS),
-    *cases("model", waits(told(ALWAYS_PAID, step=None)), WORK, among=NEWEST),
+    *cases("first", goes_on(soon()), WORK, among=PAIRS),
+    *cases("middle", goes_on_in_the_middle, MIDDLE, among=PAIRS),
+    *cases("middle-sealed", goes_on_in_the_middle, MIDDLE, among=NEWEST, env=SEALED),
+    *cases("claim", waits(*told({"representative-claim": "overage"})), WORK, among=NEWEST),
+    *cases("unknown", waits(*told({"overage-status": "granted"})), WORK, among=PAIRS),
+    *cases("model", waits(*told(ALWAYS_PAID, None)), WORK, among=NEWEST),
     # The CLI takes every other value for `false`: only the gateway sees it.
     *cases(
-        "unseen-sealed", waits(told({"overage-in-use": "yes"})), WORK, among=NEWEST, env=SEALED
+        "unseen-sealed", waits(*told({"overage-in-use": "yes"})), WORK, among=NEWEST, env=SEALED
     ),
-    *cases("available", ends(told(AVAILABLE, step=None)), WORK, among=PAIRS),
-    *cases("allowed", ends(paid(None, step=None)), WORK, among=NEWEST, env=CREDITS),
+    *cases("available", ends(*told(AVAILABLE, None)), WORK, among=PAIRS),
+    *cases("allowed", ends(paid(None)), WORK, among=NEWEST, env=CREDITS),
     *cases(
-        "capped", ends(paid(None), paid(None, step=2)), WORK, among=PAIRS,
+        "capped", ends(paid(1), paid(2), paid(3)), WORK, among=PAIRS,
         env={**CREDITS, "PLANDOCK_MAX_CREDITS_USD": "0.01"},
     ),
 ]  # fmt: skip
@@ -100,6 +116,12 @@ def paid_requests(case: CaseResult) -> int:
     return sum(r.failure in ("credits", "limits") for r in case.model_requests)
 
 
+def stopped_after(case: CaseResult) -> tuple[int, ...]:
+    """How many may have been paid: the gateway reads each answer; in a tunnel the CLI tells, and
+    on a very busy machine of two at once (seen at a load of 76)."""
+    return (1,) if "sealed" in case.case.name else (1, 2)
+
+
 def until(run: Run) -> float:
     """When the run wants to go on, as Unix seconds."""
     return datetime.fromisoformat(run.waiting_until).timestamp()
@@ -107,12 +129,12 @@ def until(run: Run) -> float:
 
 @looks_at(CASES, "first", "middle", "middle-sealed")
 def test_a_run_waits_for_the_allowance_and_goes_on_by_itself(case: CaseResult) -> None:
-    """One paid request before the wait, not one more; then the whole of the work is done."""
+    """What was paid until the run stopped is counted; then the whole of the work is done."""
     seen, run = case.seen["waits"], case.run
     assert (seen.state, seen.reason) == ("waiting", "usage_limit")
     assert "credits" in seen.message
     assert "credits" in seen.hint
-    assert paid_requests(case) == 1
+    assert paid_requests(case) in stopped_after(case)
     assert (run["state"], run["attempt"]) == ("done", 2)
     assert [case.shown(f"{name}.txt") for name in ("one", "two", "three")] == [
         "one",
@@ -127,8 +149,9 @@ def test_a_run_that_nobody_else_would_pay_for_waits_without_asking_more(case: Ca
     """The claim, a value that is not known, a model that has no allowance: one paid request."""
     seen = case.seen["waits"]
     assert (seen.state, seen.reason) == ("waiting", "usage_limit")
-    assert until(seen) > time.time() + 300.0  # no reset is named, and no tight loop follows
-    assert paid_requests(case) == 1
+    ended = datetime.fromisoformat(case.run["ended_at"]).timestamp()
+    assert until(seen) > ended + 300.0  # no reset is named, and no tight loop follows
+    assert paid_requests(case) in stopped_after(case)
     assert "usage credits" in f"{seen.message} {seen.hint}"
     if case.case.name == "model":
         assert "this model" in seen.message
@@ -162,7 +185,7 @@ def test_credits_pay_where_the_user_has_allowed_it(case: CaseResult) -> None:
 def test_credits_end_at_their_limit(case: CaseResult) -> None:
     """Two paid requests: the one that told of credits, and the one that was beyond the limit."""
     assert (case.run["state"], case.run["reason"]) == ("stopped", "credits")
-    assert paid_requests(case) == 2
+    assert paid_requests(case) in [1 + n for n in stopped_after(case)]
     billing = case.run["billing"]
     assert billing["credits_usd"] >= 0.01
     assert billing["credits_uncounted"] is True
