@@ -102,7 +102,7 @@ def test_control_the_users_own_hooks_do_not(
     claude_screen.choose(terminal, "auto mode|auto-accept")
     terminal.wait_for("Done on the host", claude_screen.PATIENCE_S)
     if reach is swallow:
-        terminal.wait_for("it was NOT handed off", claude_screen.PATIENCE_S)
+        terminal.wait_for("NOT handed off", claude_screen.PATIENCE_S)
     claude_screen.leave(terminal)
     assert (laptop.repo.root / LOCAL_EXECUTION_FILE).exists()
     assert laptop.recorded() == []
