@@ -86,10 +86,12 @@ def _where_a_plan_was_accepted(state: str) -> str:
     A path with an escape in it names no file, and Python looks.
     """
     return (
-        f'{state}; [ -f "$d/hook" ] || exit 0; IFS= read -r p; t=${{p#*\'"transcript_path":"\'}}; '
-        "t=${t%%'\"'*}; for g in /usr/bin/grep /bin/grep; do "
-        '[ -f "$t" ] && [ -x "$g" ] && { "$g" -qF -e \'"isAgent":false\' -e \'"planContent":\' '
-        '"$t" || exit 0; break; }; done; printf %s "$p" | /bin/sh "$d/hook" stopped; exit 0'
+        f'{state}; [ -f "$d/hook" ] || exit 0; p=$(/bin/dd bs=4096 count=1 2>/dev/null; printf .); '
+        "p=${p%.}; t=${p#*'\"transcript_path\":\"'}; t=${t%%'\"'*}; "
+        "for g in /usr/bin/grep /bin/grep; do "
+        '[ -f "$t" ] && [ -x "$g" ] && { LC_ALL=C "$g" -qF -e \'"isAgent":false\' '
+        '-e \'"planContent":\' "$t" || exit 0; break; }; done; '
+        '{ printf %s "$p"; /bin/cat; } | /bin/sh "$d/hook" stopped; exit 0'
     )
 
 
