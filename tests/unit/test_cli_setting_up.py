@@ -172,7 +172,7 @@ def test_doctor_without_an_engine_answers_20(plandock):
     found = findings(done)
     assert set(found) == {
         "settings", "engine", "cli", "image", "hooks", "launcher", "login", "billing", "git",
-        "store", "repository",
+        "store", "repository", "headless use",
     }  # fmt: skip
     assert found["engine"][0]["ok"] is False
     assert found["login"][0]["ok"] is False

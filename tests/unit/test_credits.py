@@ -139,7 +139,8 @@ if sys.argv[1:] == ["auth", "status"]:
     print(json.dumps({{"loggedIn": True, "authMethod": "claude.ai"}}))
     sys.exit()
 sys.stdin.readline()
-print(json.dumps({{"type": "system", "subtype": "init", "apiKeySource": "none"}}), flush=True)
+print(json.dumps({{"type": "system", "subtype": "init", "apiKeySource": "none",
+                  "permissionMode": "bypassPermissions"}}), flush=True)
 print({told!r}, flush=True)
 open({started!r}, "a").write(" ".join(sys.argv) + "\\n")
 if "--max-budget-usd" not in sys.argv and {lasts}:

@@ -74,7 +74,7 @@ heard.write(json.dumps(sys.argv[3:]) + "\\n")
 if "--resume" in sys.argv:
     say(type="result", subtype="error_during_execution", is_error=True, errors=[{words!r}])
     sys.exit(1)
-say(type="system", subtype="init", apiKeySource="none")
+say(type="system", subtype="init", apiKeySource="none", permissionMode="bypassPermissions")
 for line in sys.stdin:
     heard.write(line)
     heard.flush()

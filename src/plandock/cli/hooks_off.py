@@ -59,10 +59,10 @@ def look(place: Place, *, repository: bool = False) -> Iterator[Look]:
     A repository's own `disableAllHooks` is among it with ``repository``: `doctor` has a check of
     its own for what a repository asks for.
     """
-    found = [*_managed(place), *_settings(place, repository), *_mods(place), *_missed(place)]
-    yield from found
-    if not found:
-        yield Look(True, "nothing here turns hooks off or swallows them")
+    yield from _managed(place)
+    yield from _settings(place, repository)
+    yield from _mods(place)
+    yield from _missed(place)
 
 
 def _managed(place: Place) -> Iterator[Look]:
