@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -222,6 +223,62 @@ def test_the_cli_goes_on_where_it_may(
     assert (why, len(started), made.seen_result) == ("", processes, True)
     assert made.relay.gate.is_set()
     assert started[-1].endswith("--max-budget-usd 2.5") is (processes == 2)
+
+
+LIMIT = ["--max-budget-usd", "1"]
+ONCE, ANEW, LOST = ("restart", ""), ("", ""), ("", "not found")
+PROCESSES = {
+    # The conversation is lost when the CLI is started again with its limit.
+    "again, and lost": (
+        [ONCE, LOST, LOST, ANEW],
+        [["--resume", "b"], ["--resume", "b", *LIMIT], ["--resume", "a", *LIMIT],
+         ["--session-id", "b", *LIMIT]],
+    ),
+    # Credits begin to pay in the conversation that was begun anew.
+    "lost, and again": (
+        [LOST, LOST, ONCE, ANEW],
+        [["--resume", "b"], ["--resume", "a"], ["--session-id", "b"],
+         ["--session-id", "b", *LIMIT]],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("ends", "starts"), PROCESSES.values(), ids=PROCESSES.keys())
+def test_every_process_keeps_to_the_limit(
+    steward: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    ends: list[tuple[str, str]],
+    starts: list[list[str]],
+) -> None:
+    """Whatever else has the CLI started again, none may use more credits than are left."""
+    started: list[list[str]] = []
+    made = steward.Steward()
+
+    def converse(argv: list[str], env: dict[str, str]) -> tuple[int, str]:
+        why, made.lost = ends[len(started)]
+        started.append(argv[4:])
+        made.cli = subprocess.Popen(["true"])
+        made.activity = SimpleNamespace(in_turn=why == "restart")
+        return made.cli.wait(), why
+
+    monkeypatch.setattr(steward, "VOLUME", str(tmp_path))
+    monkeypatch.setattr(steward, "ROOM", str(tmp_path))
+    monkeypatch.setattr(steward, "HOME", str(tmp_path))
+    monkeypatch.setattr(steward, "CONFIG", str(tmp_path))
+    monkeypatch.setattr(steward, "sealed", lambda checks: True)
+    monkeypatch.setattr(steward.probe, "examine", lambda _: iter(()))
+    monkeypatch.setattr(made, "converse", converse)
+    (tmp_path / "box.jsonl").write_text("something\n")
+    made.wish = {
+        "cwd": str(tmp_path), "billing": WITH_CREDITS, "credits_left_usd": 1.0, "settings": {},
+        "conversation": "box.jsonl", "name": "A", "email": "a@b",
+        "arguments": ["--resume", "a"], "prompt": "Proceed.",
+        "again": ["--resume", "b"], "prompt_again": "Go on.",
+        "anew": ["--session-id", "b"], "prompt_anew": "Implement the plan.",
+    }  # fmt: skip
+    made.carry_out()
+    assert started == starts
 
 
 # -- the host

@@ -222,29 +222,42 @@ class Steward:
             return 1, "the setup command failed"
         sources = self.judge_repository(env)
         head = [CLI, "--settings", self.settings(env), "--strict-mcp-config", *sources]
-        code, why = self.converse([*head, *self.words()], env)
-        if why == "restart" and not self.activity.in_turn:
-            why = ""  # that answer was the last
-        if why == "restart":
-            assert self.cli is not None
-            with self.speaking, self.cli:  # its pipes are closed
-                self.early = []
-            self.capped = True
-            self.relay.gate.set()  # for the question who pays; the old process's requests are cut
-            # After the list of tools: an option of the same name that stands before counts less.
-            cap = ["--max-budget-usd", f"{wish['credits_left_usd']:g}"]
-            code, why = self.converse([*head, *self.words(), *cap], env)
+        code, why = self.keep_on(head, self.words(), env)
         if self.lost and os.path.exists(self.talk):
             # The file is there, and the CLI finds nothing in it to go on from: a new beginning.
             os.replace(self.talk, self.talk + ".lost")
-            code, why = self.converse([*head, *self.words()], env)
+            code, why = self.keep_on(head, self.words(), env)
         if self.lost:
             say("begun-anew", why=self.lost)
             if os.path.exists(self.talk):
                 os.replace(self.talk, self.talk + ".lost")
             self.prompt, self.resumes = wish["prompt_anew"], False
-            code, why = self.converse([*head, *wish["anew"]], env)
+            code, why = self.keep_on(head, wish["anew"], env)
         return code, why
+
+    def keep_on(self, head: list[str], words: list[str], env: dict[str, str]) -> tuple[int, str]:
+        """One agent, to its end: a second process of the CLI where usage credits begin to pay, and
+        each within what the user allows of them."""
+        code, why = self.converse([*head, *words, *self.cap()], env)
+        if why != "restart":
+            return code, why
+        if not self.activity.in_turn:
+            return code, ""  # that answer was the last
+        assert self.cli is not None
+        with self.speaking, self.cli:  # its pipes are closed
+            self.early = []
+        self.capped = True
+        self.relay.gate.set()  # for the question who pays; the old process's requests are cut
+        if os.path.exists(self.talk):
+            words = self.words()
+        return self.converse([*head, *words, *self.cap()], env)
+
+    def cap(self) -> list[str]:
+        """The CLI's budget, once usage credits pay."""
+        if not self.capped:
+            return []
+        # After the list of tools: an option of the same name that stands before counts less.
+        return ["--max-budget-usd", f"{self.wish['credits_left_usd']:g}"]
 
     def judge_repository(self, env: dict[str, str]) -> list[str]:
         """Take what counts of the repository's settings, say the rest; the CLI's arguments.
