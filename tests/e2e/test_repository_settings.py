@@ -73,9 +73,10 @@ HOSTILE = (
 CARELESS = (
     Row(
         "guards-secrets",
-        {"permissions": {"deny": ["Read(.env)", "Bash(rm:*)", "Bash(git push:*)"]}},
-        ("denied in the box too", "Read(.env), Bash(rm:*), Bash(git push:*)"),
-        ("Permission to use Bash with command rm .env has been denied",),
+        {"permissions": {"deny": ["Read(.env)", "Read(/sub/**)", "Bash(rm:*)", "Bash(git push:*)"]}},
+        ("denied in the box too", "Read(.env), Read(/sub/**), Bash(rm:*), Bash(git push:*)"),
+        ("Permission to use Bash with command rm .env has been denied",
+         "Permission to use Bash with command cat sub/file.txt has been denied"),
         harms=False,
     ),
     Row(
@@ -124,6 +125,7 @@ STEPS = (
     write_file("one.txt", "1\n"),
     bash("sleep 1; echo db=$DATABASE_URL"),
     bash("rm .env"),
+    bash("cat sub/file.txt"),
     commit("One"),
 )
 

@@ -103,6 +103,8 @@ def test_what_the_project_needs_counts() -> None:
         "DISABLE_PROMPT_CACHING", "DISABLE_COMPACT", "ENABLE_TOOL_SEARCH", "MCP_TIMEOUT",
         "API_TIMEOUT_MS", "IS_SANDBOX", "USE_BUILTIN_RIPGREP", "OTEL_LOG_USER_PROMPTS", "TERM",
         "FORCE_CODE_TERMINAL", "SLASH_COMMAND_TOOL_CHAR_BUDGET", "TASK_MAX_OUTPUT_LENGTH",
+        "SHELLOPTS", "BASHOPTS", "EXECIGNORE", "GLOBIGNORE", "POSIXLY_CORRECT", "TMOUT", "PS4", "IFS",
+        "GCONV_PATH", "LOCPATH", "NLSPATH", "BASH_FUNC_ls%%", "DYLD_INSERT_LIBRARIES", "FUNCNEST",
         "BUN_OPTIONS", "CCR_FORCE_BUNDLE", "path", "A=B", "", "x y", "USER", "PLANDOCK_BOX",
     ],
 )  # fmt: skip
@@ -120,7 +122,7 @@ def test_a_variable_that_decides_about_box_or_cli_does_not_count(name: str) -> N
         "Read(//etc/passwd)", "Read(~/.ssh/**)", "Read(**/*.pem)", "WebFetch", "WebSearch",
         "WebFetch(domain:x.example)", "mcp__github__*", "Bash(rm:*)", "Bash(rm -rf *)",
         "Bash(git push:*)", "Bash(git push)", "Bash(git reset --hard:*)", "Bash(curl *)",
-        "Bash(npm publish)", "Agent(Explore)",
+        "Bash(npm publish)", "Agent(Explore)", "Read(//r/p/**/*.pem)", "Edit(//r/p/gen*/**)",
     ],
 )  # fmt: skip
 def test_a_denial_of_a_part_holds(rule: str) -> None:
@@ -133,7 +135,8 @@ def test_a_denial_of_a_part_holds(rule: str) -> None:
     [
         "Bash", "Bash(*)", "Bash(:*)", "Bash(**)", "Bash()", "Edit", "Write", "Read", "*", "",
         "Edit(**)", "Edit(*)", "Edit(/**)", "Edit(./**)", "Edit(**/*)", "Edit([!x]*)", "Read(~/**)",
-        "Edit(//r/p/**)", "Edit(//r/**)", "Edit(//**)", "Edit(//r/p)", "Bash(git:*)", "Bash(git *)",
+        "Edit(//r/p/**)", "Edit(//r/**)", "Edit(//**)", "Edit(//r/p)", "Edit(//r/p*)", "Edit(//r/?/*)",
+        "Bash(git:*)", "Bash(git *)",
         "Bash(git commit:*)", "Bash(git add -A)", "Bash(git -C . commit)", "Bash(/usr/bin/git:*)",
         "Bash(g*)", "Bash(bash:*)", "Bash(/bin/sh -c *)", "Bash(cd:*)", "Agent", "Task", "SomeTool",
         "SomeTool(x)", "Bash(rm", 7, None, ["Bash"], "Read(" + "x" * 2000 + ")",
@@ -142,6 +145,20 @@ def test_a_denial_of_a_part_holds(rule: str) -> None:
 def test_a_denial_of_what_every_run_needs_does_not_hold(rule: object) -> None:
     """Nor one that is not understood."""
     assert not holds(rule, "/r/p")
+
+
+def test_a_denial_from_the_projects_root_is_given_as_an_absolute_path() -> None:
+    """The CLI counts ``/x`` from the settings' own project; said is what the file says."""
+    rules = ["Read(/secret/**)", "Edit(/**/*.pem)", "Bash(/bin/x:*)", "Read(//etc/x)", "Read(x/**)"]
+    judged = of({"permissions": {"deny": [*rules, "Edit(/**)", "Edit(/*)"]}})
+    assert judged.stands == rules
+    assert judged.aside == ["the denial of Edit(/**)", "the denial of Edit(/*)"]
+    given = ["Read(//r/p/secret/**)", "Edit(//r/p/**/*.pem)", *rules[2:]]
+    assert merged([judged]) == {"permissions": {"deny": given}}
+    # Of the top's own file, where the plan is for a folder below: not that whole folder.
+    above = judge({"permissions": {"deny": ["Edit(/p/**)", "Edit(/q/**)"]}},
+                  "/r/.claude/settings.local.json", "/r/p")  # fmt: skip
+    assert merged([above]) == {"permissions": {"deny": ["Edit(//r/q/**)"]}}
 
 
 @pytest.mark.parametrize("kind", ["broken", "list", "pipe", "folder", "link", "huge"])

@@ -27,7 +27,10 @@ MOST_NAMES = 12
 
 # Variables that decide which program runs, whom it talks to, as whom, or where it keeps things.
 SENSITIVE = re.compile(
-    r"(?:PATH|HOME|TMPDIR|TMP|TEMP|SHELL|IFS|ENV|BASH_ENV|CDPATH|PS4|PROMPT_COMMAND|OPENSSL_CONF"
+    r"(?:PATH|HOME|TMPDIR|TMP|TEMP|SHELL|IFS|ENV|BASH_ENV|CDPATH|PS[0-4]|PROMPT_COMMAND"
+    # How a shell reads what it is given; SHELLOPTS=noexec makes every command do nothing.
+    r"|SHELLOPTS|BASHOPTS|EXECIGNORE|GLOBIGNORE|FUNCNEST|POSIXLY_CORRECT|TMOUT"
+    r"|LOCPATH|NLSPATH|HOSTALIASES|OPENSSL_CONF"
     r"|(?:XDG|PYTHON|LD|DYLD|GIT|DOCKER|CONTAINERS?|PODMAN|BUILDKIT|CLAUDE|CLAUDECODE|ANTHROPIC"
     r"|PLANDOCK|AWS|GOOGLE|AZURE|VERTEX|SSL|REQUESTS_CA|CURL_CA|NODE|NPM_CONFIG|PIP|UV|CARGO"
     r"|GO|SSH|GLIBC|MALLOC|GCONV|BASH_FUNC|DBUS)_?[A-Z0-9_%/:.-]*"
@@ -85,13 +88,15 @@ class Judged:
     """One settings file: what of it counts in the box, and what does not.
 
     ``carried`` is laid into plandock's own settings; ``aside`` names, without a value, what does
-    nothing; ``stands`` are the file's deny rules that hold in the box as well.
+    nothing; ``stands`` are the file's deny rules that hold in the box as well, ``deny`` the same
+    rules as the CLI is given them.
     """
 
     file: str
     carried: dict[str, Any] = field(default_factory=dict)
     aside: list[str] = field(default_factory=list)
     stands: list[str] = field(default_factory=list)
+    deny: list[str] = field(default_factory=list)
 
 
 def judge_folder(folder: str, taken: Iterable[str] = ()) -> list[Judged]:
@@ -158,7 +163,7 @@ def merged(found: Iterable[Judged]) -> dict[str, Any]:
     for judged in found:
         result |= judged.carried
         env |= judged.carried.get("env", {})
-        deny += judged.stands
+        deny += judged.deny
     if env:
         result["env"] = env
     if deny:
@@ -229,10 +234,26 @@ def _permissions(block: object, judged: Judged, folder: str) -> None:
             judged.aside.append(f"permissions.{_shown(name)}")
             continue
         for rule in value:
-            if len(judged.stands) < _MOST_RULES and holds(rule, folder):
+            given = _from_its_project(rule, judged.file)
+            if len(judged.stands) < _MOST_RULES and holds(given, folder):
                 judged.stands.append(rule)
+                judged.deny.append(given)
             else:
                 judged.aside.append(f"the denial of {_shown(rule)}")
+
+
+def _from_its_project(rule: object, file: str) -> Any:
+    """The rule with ``/x`` as an absolute path: read by the CLI it counts from the project of its
+    settings file, in settings given by ``--settings`` from somewhere else (measured)."""
+    found = _RULE.fullmatch(rule) if isinstance(rule, str) else None
+    if found is None or found.group(1) not in _OF_PATHS:
+        return rule
+    content = found.group(2) or ""
+    if not content.startswith("/") or content.startswith("//"):
+        return rule
+    # Any one character instead of one that has a meaning in a pattern.
+    project = re.sub(r"[*?\[\]{}!#\\]", "?", os.path.dirname(os.path.dirname(file)))
+    return f"{found.group(1)}(/{project.rstrip('/')}{content})"
 
 
 def holds(rule: object, folder: str) -> bool:
@@ -256,9 +277,14 @@ def holds(rule: object, folder: str) -> bool:
 def _is_a_part(pattern: str, folder: str) -> bool:
     """Whether a pattern of paths names something, and not the whole work tree."""
     if pattern.startswith("//"):  # an absolute path
-        fixed = re.split(r"[*?\[{]", pattern[1:])[0].rstrip("/")
+        fixed = re.split(r"[*?\[{]", pattern[1:])[0]
+        if fixed != pattern[1:]:
+            fixed = fixed.rpartition("/")[0]
+        fixed = fixed.rstrip("/")
         if f"{folder}/".startswith(f"{fixed}/"):
-            return False
+            if fixed != folder:
+                return False
+            pattern = pattern[1 + len(fixed) :]  # it names what lies below
     named = re.sub(r"\[[^\]]*\]?", "", pattern.removeprefix("~"))
     return re.search(r"\w", named) is not None
 
