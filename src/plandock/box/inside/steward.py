@@ -275,9 +275,9 @@ class Steward:
         if not found:
             return []
         self.carried = repository_settings.merged(found)
-        words.lay_out(repository_settings.up_to_the_top(cwd), CONFIG)
+        missing = words.lay_out(repository_settings.up_to_the_top(cwd), CONFIG)
         said = [line for one in found for line in repository_settings.lines(one, cwd)]
-        say("repository-settings", lines=said)
+        say("repository-settings", lines=[*said, *missing])
         return ["--setting-sources", "user"]
 
     @property

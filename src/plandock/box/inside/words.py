@@ -3,55 +3,183 @@
 Both come from one source for the CLI: without its settings it has no CLAUDE.md, agents, commands,
 skills, rules and output styles of the project either (measured, both versions).  So these are laid
 into the CLI's own folder, in the box's memory: as links, so that what the agent changes counts at
-once, as it does elsewhere.  Nothing in the work tree is touched.
+once, as it does elsewhere.  Nothing in the work tree is touched, whatever names it holds: what is
+written goes into folders that are made here and that hold nothing of the repository's.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator
 
 KINDS = ("agents", "commands", "skills", "rules", "output-styles", "workflows")
 _MEMORY = ("CLAUDE.md", os.path.join(".claude", "CLAUDE.md"))
 _AGENTS = ("AGENTS.md", os.path.join(".claude", "AGENTS.md"))  # read since some 2.1.3xx
 # A skill's folder with the first of them is a plugin: code.  Its words go along, the rest not.
 _OF_A_PLUGIN = frozenset({".claude-plugin", "hooks", ".mcp.json", ".lsp.json", "bin"})
-_MOST_ENTRIES, _MOST_NESTED, _LARGEST = 2000, 200, 256 << 10
+_MOST_ENTRIES, _MOST_NESTED, _LARGEST, _DEEPEST = 2000, 200, 256 << 10, 12
 _LIST_S = 60.0
+# What is called by the name that it gives itself, not by its file's.
+_BY_THEIR_OWN_NAME = frozenset({"agents", "output-styles"})
+_OWN_NAME = re.compile(r"\A---[ \t]*\n(?:(?!---).*\n)*?name:[ \t]*(\S[^\n]*)")
 
 
-def lay_out(folders: list[str], config: str) -> None:
-    """Lay the words of the project into the folder ``config`` of the CLI.
+def lay_out(folders: list[str], config: str) -> list[str]:
+    """Lay the words of the project into the folder ``config`` of the CLI; what is to be said.
 
     ``folders`` go from the repository's top down to where the CLI is started; the nearer one goes
-    before the farther.  What is the user's own stays, but gives way to the project's.
+    before the farther.  What is the user's own stays, but gives way to the project's where both
+    have one name.  Raises nothing for what a repository holds: what cannot be laid out is said.
     """
-    cwd = folders[-1]
+    said = []
     for kind in KINDS:
-        place = os.path.join(config, kind)
-        sources = [os.path.realpath(place)]
-        sources += [os.path.join(f, ".claude", kind) for f in folders]
-        entries: dict[str, str] = {}
-        for source in sources:
+        laying = _Laying(kind, config)
+        for part in (laying.work, laying.memory):
+            try:
+                part(folders)
+            except (OSError, ValueError, RecursionError) as error:
+                laying.missing.append(f"some ({type(error).__name__})")
+        if missing := list(dict.fromkeys(laying.missing)):
+            some = ", ".join(ascii(m)[1:-1][:100] for m in missing[:3])
+            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+            said.append(f"not given to the box's agent, of the project's {kind}: {some}{more}")
+    return said
+
+
+class _Laying:
+    """One kind of words on its way into its folder, which is made afresh."""
+
+    def __init__(self, kind: str, config: str) -> None:
+        self.kind = kind
+        self.config = config
+        self.place = os.path.join(config, kind)
+        self.missing: list[str] = []
+        self.left = _MOST_ENTRIES
+        self.owners: dict[str, int] = {}
+
+    def work(self, folders: list[str]) -> None:
+        """Lay links to what the user's and the project's folders of this kind hold."""
+        projects = [os.path.join(f, ".claude", self.kind) for f in reversed(folders)]
+        own = os.path.realpath(self.place)
+        if os.path.islink(self.place):
+            os.unlink(self.place)
+        elif os.path.lexists(self.place):
+            own = os.path.join(tempfile.mkdtemp(prefix=f".own-{self.kind}-", dir=self.config), "x")
+            os.rename(self.place, own)
+        os.makedirs(self.place)
+        # Of two skills of one name 2.1.332 takes the user's, of anything else the project's.
+        sources = [own, *projects] if self.kind == "skills" else [*projects, own]
+        ranked = list(enumerate(sources))
+        if self.kind in _BY_THEIR_OWN_NAME:
+            for rank, source in ranked:
+                for name in _own_names(source):
+                    self.owners.setdefault(name, rank)
+        self.lay(ranked, self.place, 0)
+
+    def lay(self, sources: list[tuple[int, str]], place: str, depth: int) -> None:
+        """Lay what the folders hold into one, folders of the same name into one as well."""
+        found: dict[str, list[tuple[int, str]]] = {}
+        for rank, source in sources:
             for name in _names(source):
-                entries[name] = os.path.join(source, name)
-        if os.path.islink(place):
-            os.unlink(place)
-        os.makedirs(place, exist_ok=True)
-        for name, target in list(entries.items())[:_MOST_ENTRIES]:
-            _link(target, os.path.join(place, name))
-    rules = os.path.join(config, "rules")
-    for number, path in enumerate(p for folder in folders for p in _memory(folder)):
-        escaped = path.replace("\\", "\\\\").replace(" ", "\\ ")
-        _write(os.path.join(rules, f"plandock-{number:03}.md"), f"@{escaped}\n")
-    for number, path in enumerate(_nested(cwd)):
-        # With a condition an import would count at once: here it is the text itself.
-        text = _text(os.path.join(cwd, path))
-        below = json.dumps(f"{os.path.dirname(path)}/**", ensure_ascii=False)
-        head = f"---\npaths:\n  - {below}\n---\n\nThis is {path}:\n\n"
-        if text:
-            _write(os.path.join(rules, f"plandock-below-{number:03}.md"), head + text)
+                found.setdefault(name, []).append((rank, os.path.join(source, name)))
+        for name, targets in found.items():
+            if self.left <= 0:
+                self.missing.append("what is beyond the first 2000")
+                return
+            inner = [t for t in targets if os.path.isdir(t[1]) and not os.path.islink(t[1])]
+            if self.kind == "skills":
+                self.link(targets[0][1], os.path.join(place, name))
+            elif inner == targets and (len(inner) > 1 or self.owners) and depth < _DEEPEST:
+                os.mkdir(os.path.join(place, name))
+                self.lay(inner, os.path.join(place, name), depth + 1)
+            else:
+                self.files(targets, place, name, found)
+
+    def files(
+        self, targets: list[tuple[int, str]], place: str, name: str, taken: Iterable[str]
+    ) -> None:
+        """Files of one name: the nearest, and the others where they count as well."""
+        laid = 0
+        for rank, target in targets:
+            if self.owners and self.owners.get(_own_name(target), rank) < rank:
+                continue
+            if laid and self.kind not in ("rules", *_BY_THEIR_OWN_NAME):
+                return
+            link = name if not laid else _free(f"{laid + 1}-{name}", {*taken, *_names(place)})
+            self.link(target, os.path.join(place, link))
+            laid += 1
+
+    def link(self, target: str, place: str) -> None:
+        """Lay one link; of a plugin one to each of its words."""
+        self.left -= 1
+        try:
+            inner = _names(target) if self.kind == "skills" else []
+            if ".claude-plugin" not in inner:
+                os.symlink(target, place)
+                return
+            os.mkdir(place)
+            for name in inner:
+                if name not in _OF_A_PLUGIN:
+                    os.symlink(os.path.join(target, name), os.path.join(place, name))
+        except OSError:
+            self.missing.append(os.path.basename(place))
+
+    def memory(self, folders: list[str]) -> None:
+        """Lay the project's memory among the rules, which is what the CLI always reads.
+
+        The files themselves, by links: so their imports count from where they lie, and go as deep
+        as elsewhere.
+        """
+        if self.kind != "rules":
+            return
+        own = os.path.join(self.place, _free("plandock", _names(self.place)))
+        os.mkdir(own)
+        for number, path in enumerate(p for folder in folders for p in _memory(folder)):
+            self.link(path, os.path.join(own, f"{number:03}-{os.path.basename(path)}"))
+        cwd = folders[-1]
+        for number, path in enumerate(_nested(cwd)):
+            # With a condition an import would count at once: here it is the text itself.
+            text = _text(os.path.join(cwd, path))
+            below = json.dumps(f"{_plain(os.path.dirname(path))}/**", ensure_ascii=False)
+            head = f"---\npaths:\n  - {below}\n---\n\nThis is {path}:\n\n"
+            if text:
+                try:
+                    _write(os.path.join(own, f"below-{number:03}.md"), head + text)
+                except (OSError, ValueError):
+                    self.missing.append(path)
+
+
+def _plain(folder: str) -> str:
+    """A folder's name as a pattern: any one character instead of one that has a meaning there."""
+    return re.sub(r"[*?\[\]{}()!#\\,]", "?", folder)
+
+
+def _free(name: str, taken: Iterable[str]) -> str:
+    """The name, with something before it where it is taken."""
+    while name in taken:
+        name = f"_{name}"
+    return name
+
+
+def _own_names(folder: str) -> Iterator[str]:
+    """The names that the files of a folder give themselves."""
+    seen = 0
+    for above, _, names in os.walk(folder):
+        for name in sorted(names):
+            seen += 1
+            if seen > _MOST_ENTRIES:
+                return
+            yield _own_name(os.path.join(above, name))
+
+
+def _own_name(path: str) -> str:
+    """The name that a file gives itself, or its file's."""
+    found = _OWN_NAME.match(_text(path, 16 << 10))
+    return found.group(1).strip().strip("\"'") if found else os.path.basename(path)
 
 
 def _memory(folder: str) -> list[str]:
@@ -67,19 +195,6 @@ def _names(folder: str) -> list[str]:
         return sorted(os.listdir(folder))
     except OSError:
         return []
-
-
-def _link(target: str, place: str) -> None:
-    if os.path.lexists(place):
-        return
-    inner = _names(target)
-    if ".claude-plugin" not in inner:
-        os.symlink(target, place)
-        return
-    os.mkdir(place)
-    for name in inner:
-        if name not in _OF_A_PLUGIN:
-            os.symlink(os.path.join(target, name), os.path.join(place, name))
 
 
 def _nested(cwd: str) -> list[str]:
@@ -100,16 +215,17 @@ def _nested(cwd: str) -> list[str]:
     return [p for p in found if not p.startswith(".claude/")][:_MOST_NESTED]
 
 
-def _text(path: str) -> str:
+def _text(path: str, largest: int = _LARGEST) -> str:
     try:
         if not os.path.isfile(path):
             return ""
         with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read(_LARGEST)
+            return file.read(largest)
     except OSError:
         return ""
 
 
 def _write(path: str, text: str) -> None:
-    with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with open(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write(text)
