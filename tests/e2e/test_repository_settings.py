@@ -73,10 +73,11 @@ HOSTILE = (
 CARELESS = (
     Row(
         "guards-secrets",
-        {"permissions": {"deny": ["Read(.env)", "Read(/sub/**)", "Bash(rm:*)", "Bash(git push:*)"]}},
-        ("denied in the box too", "Read(.env), Read(/sub/**), Bash(rm:*), Bash(git push:*)"),
+        {"permissions": {"deny": ["Read(.env)", "Read(/kept/**)", "Bash(rm:*)",
+                                  "Bash(git push:*)"]}},
+        ("denied in the box too", "Read(.env), Read(/kept/**), Bash(rm:*), Bash(git push:*)"),
         ("Permission to use Bash with command rm .env has been denied",
-         "Permission to use Bash with command cat sub/file.txt has been denied"),
+         "Permission to use Bash with command cat kept/file.txt has been denied"),
         harms=False,
     ),
     Row(
@@ -111,10 +112,13 @@ UNPINNABLE = Row(
 )
 WORDS = {
     "CLAUDE.md": "WORD-ROOT and @docs/more.md\n",
-    "docs/more.md": "WORD-IMPORT\n",
+    "docs/more.md": "WORD-IMPORT and @2.md\n",
+    "docs/2.md": "@3.md\n",
+    "docs/3.md": "WORD-DEEP\n",
     "CLAUDE.local.md": "WORD-LOCAL\n",
     "sub/CLAUDE.md": "WORD-BELOW\n",
     "sub/file.txt": "text\n",
+    "kept/file.txt": "text\n",
     ".claude/rules/rule.md": "WORD-RULE\n",
     ".claude/agents/reader.md": "---\nname: reader\ndescription: WORD-AGENT\ntools: Read\n---\nx\n",
     ".claude/skills/skill/SKILL.md": "---\nname: skill\ndescription: WORD-SKILL\n---\nx\n",
@@ -125,7 +129,7 @@ STEPS = (
     write_file("one.txt", "1\n"),
     bash("sleep 1; echo db=$DATABASE_URL"),
     bash("rm .env"),
-    bash("cat sub/file.txt"),
+    bash("cat kept/file.txt"),
     commit("One"),
 )
 
@@ -220,7 +224,7 @@ def test_the_words_of_a_project_arrive_without_its_settings(seen: dict[str, Seen
     """What the CLI finds where there are no settings it gets where there are some: memory with
     its imports, rules, agents, skills, commands."""
     native, given = seen["none"], seen["model"]
-    words = {"ROOT", "IMPORT", "LOCAL", "RULE", "AGENT", "SKILL"}
+    words = {"ROOT", "IMPORT", "DEEP", "LOCAL", "RULE", "AGENT", "SKILL"}
     for found in (native, given):
         assert {w for w in words if f"WORD-{w}" in found.asked} == words
         assert "tool" in found.outcome.init["slash_commands"]

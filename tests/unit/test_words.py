@@ -84,7 +84,11 @@ def test_no_name_in_the_repository_is_taken_or_written_through(
             place.mkdir()
             (place / "a.md").write_text("mine")
         else:
-            places = {"link": repo / "src/app.py", "dangling": "/nowhere/x", "into itself": "."}
+            places: dict[str, str | Path] = {
+                "link": repo / "src/app.py",
+                "dangling": "/nowhere/x",
+                "into itself": ".",
+            }
             place.symlink_to(places[kind])
     before = {p: p.read_bytes() for p in repo.rglob("*") if p.is_file()}
     assert words.lay_out([str(repo)], str(config)) == []
