@@ -289,6 +289,11 @@ def test_heads_lose_the_code_that_they_declare(world: World, place: str) -> None
         '"hooks": {}\n',
         "'mcpServers': {}\n",
         "mcp-servers: {}\n",
+        "name: a\n? hooks\n: {PreToolUse: []}\n",
+        '"ho\\u006fks": {}\n',
+        "!!str hooks: {}\n",
+        "&a hooks: {}\n",
+        "  name: a\n  ? hooks\n  : {}\n",
     ],
 )
 def test_heads_in_other_styles_lose_it_too(head: str) -> None:
@@ -297,7 +302,9 @@ def test_heads_in_other_styles_lose_it_too(head: str) -> None:
     assert gone
     assert "ooks" not in text
     assert "ervers" not in text
+    assert "fks" not in text
     assert text.endswith("Body\n")
+    assert without_code(f"\n \n---\n{head}---\nBody\n") == (text, gone)
 
 
 def test_heads_without_code_stay_as_they_are() -> None:
