@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from plandock.runs.model import State
 from tests.e2e.conftest import scenes
 from tests.support import claude_screen
 from tests.support.pairs import NEWEST, PAIRS
@@ -48,7 +49,9 @@ def accept(
             result.seen["planned"] = len(laptop.standin.requests)
             claude_screen.choose(terminal, option or AUTOMATIC)
             claude_screen.wait_until(terminal, laptop.recorded)
-        result.run_id = laptop.recorded()[0].id
+            result.run_id = laptop.recorded()[0].id
+            # Until the conversation is frozen: a CLI that is ended sooner does not write its end.
+            result.until("running", *FINAL)
         result.until_over()
 
     return act
@@ -61,6 +64,7 @@ CASES = [
     *cases("command", accept(settings={"model": "opus"}, command="/model haiku"), among=NEWEST),
     *cases("cleared", accept(settings=CLEAR, option="clear context"), among=PAIRS[-1:]),
 ]
+FINAL = [state.value for state in State if state.final]
 # What the request of the box names; the planning's is another one.
 FAMILIES = {
     "opusplan": ("opus", "sonnet"),
@@ -89,6 +93,12 @@ def test_box_asks_for_the_model_that_was_to_carry_the_plan_out(case: CaseResult)
     assert carries_out in receipt["model"] or receipt["model"] == case.case.name
     assert f"answered by {box[0].model}" in case.laptop.plandock("receipt", "last").stdout
     assert not [n for n in receipt["notes"] if "answered by" in n]
+
+
+@looks_at(CASES, *sorted({case.name for case in CASES}))
+def test_box_goes_on_with_the_conversation(case: CaseResult) -> None:
+    """Where it is not cleared; so the model is that of a conversation, not of a plan alone."""
+    assert case.run["fresh"] is (case.case.name == "cleared"), case.run["notes"]
 
 
 @looks_at(CASES, "opusplan")

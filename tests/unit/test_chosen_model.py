@@ -85,6 +85,16 @@ def test_settings_saved_meanwhile_count_only_where_the_rest_is_contradicted() ->
     assert kept.origin is Origin.COMMAND
 
 
+@pytest.mark.parametrize(("asked", "then"), [("", ""), ("sonnet", "sonnet"), ("opusplan", "")])
+def test_opus_that_was_saved_meanwhile_is_no_opusplan(asked: str, then: str) -> None:
+    """Chosen by Alt+P in a session that began with sonnet; not saved, it looks like opusplan."""
+    began = {"started": "claude-sonnet-5-5", "asked": asked, "saved_then": then}
+    found = choose(seen(NEW, "opusplan", **began, saved="opus"))
+    assert (found.model, found.origin) == ("claude-opus-5-5", Origin.SAVED)
+    same = choose(seen(NEW, "opusplan", **{**began, "asked": "opusplan"}, saved=then))
+    assert (same.model, same.origin) == ("claude-sonnet-5-5", Origin.START)
+
+
 def test_effort_is_the_hooks_then_the_conversations_then_the_settings() -> None:
     """And nothing that is no word reaches a command line."""
     assert choose(seen(NEW, "haiku", effort="low")).effort == "low"

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from plandock.claude.chosen_model import choose
+from plandock.paths import project_key
 from tests.support import hooks
+from tests.support.repository import make_repository
 
 START, ACCEPT = "SessionStart-startup", "PostToolUse-ExitPlanMode-auto"
 versions = pytest.mark.parametrize("version", hooks.VERSIONS)
@@ -98,6 +100,56 @@ def test_command_line_goes_before_variable_and_settings(
     with cli(world, *words):
         kept = accepted(world, "2.1.332", tool_use_id="t3")
     assert (kept["asked"], kept["thinking"]) == ("opusplan", False)
+
+
+def conversation(world: hooks.HookWorld, folder: str, version: str) -> str:
+    """The file of a conversation for which that version of Claude Code was started there."""
+    world.env["CLAUDE_PROJECT_DIR"] = folder
+    file = world.home / ".claude/projects" / project_key(folder) / "t.jsonl"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({"type": "user", "version": version, "cwd": folder}) + "\n")
+    return str(file)
+
+
+LIB = {"model": "haiku", "alwaysThinkingEnabled": False, "effortLevel": "low", "fastMode": True}
+
+
+def test_settings_of_where_the_shell_stands_are_not_the_sessions(world: hooks.HookWorld) -> None:
+    """The model went into another repository's folder by `cd`."""
+    lib = make_repository(world.repo.root.parent / "lib").root
+    (lib / ".claude").mkdir()
+    (lib / ".claude/settings.json").write_text(json.dumps(LIB))
+    talk = conversation(world, str(world.repo.root), "2.1.332")
+    with cli(world):
+        kept = accepted(world, "2.1.332", cwd=str(lib), transcript_path=talk)
+    assert (kept["asked"], kept["saved"], kept["saved_effort"]) == ("", "", "")
+    assert (kept["thinking"], kept["fast"], kept["repository"]) == (True, False, False)
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "version", "model"),
+    [
+        (".claude", "settings.json", "2.1.332", ""),
+        (".claude", "settings.local.json", "2.1.197", ""),
+        (".claude", "settings.local.json", "2.1.332", "haiku"),
+        ("packages/api/.claude", "settings.json", "2.1.197", "haiku"),
+    ],
+)
+def test_files_that_the_cli_does_not_read_name_no_model(
+    world: hooks.HookWorld, place: str, name: str, version: str, model: str
+) -> None:
+    """Started below the top: the top's settings.json is not read, its local one in new versions."""
+    (world.repo.root / "packages/api").mkdir(parents=True)
+    world.repo.write({f"{place}/{name}": json.dumps(LIB)})
+    here = str(world.repo.root / "packages/api")
+    talk = conversation(world, here, version)
+    with cli(world):
+        # The conversation's file is there only later.
+        start = world.payload("2.1.332", "auto", START, cwd=here, transcript_path="/none.jsonl")
+        assert world.call(start).silent
+        kept = accepted(world, "2.1.332", cwd=here, transcript_path=talk)
+    assert (kept["asked"], kept["saved"], kept["saved_then"]) == (model,) * 3
+    assert (kept["repository"], kept["thinking"]) == (bool(model), not model)
 
 
 def test_users_variables_go_along_and_a_repositorys_do_not(world: hooks.HookWorld) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from plandock import paths
+from plandock.claude import carrying, user_files
 from plandock.claude.carrying import Carrier
 from plandock.claude.front_matter import without_code
 from plandock.claude.user_files import carry
@@ -91,6 +92,29 @@ def test_imports_of_the_users_memory_go_along_and_are_named_anew(world: World) -
     assert f"@../../plandock-imports/{style}" in files["user/rules/sub/r.md"].decode()
     (deeper,) = (n for n in names if n.endswith("deeper.md"))
     assert f"@./{deeper}" in files[f"user/plandock-imports/{style}"].decode()
+
+
+def test_texts_with_a_place_of_their_own_are_not_laid_twice(world: World) -> None:
+    """CLAUDE.md and the rules, where an import names them; a rule's link elsewhere is no rule."""
+    world.write(
+        {
+            ".claude/CLAUDE.md": "MEMORY @a.md @rules/style.md @~/notes/b.md\n",
+            ".claude/a.md": "IMPORTED @CLAUDE.md @rules/sub/deep.md\n",
+            ".claude/rules/style.md": "STYLE @sub/deep.md\n",
+            ".claude/rules/sub/deep.md": "DEEP @../../CLAUDE.md\n",
+            "notes/b.md": "LINKED\n",
+        }
+    )
+    (world.config / "rules/link.md").symlink_to(world.home / "notes/b.md")
+    files = world.carried().files
+    text = world.texts()
+    words = ("MEMORY", "IMPORTED", "STYLE", "DEEP", "LINKED")
+    assert {w: text.count(w) for w in words} == dict.fromkeys(words, 1)
+    (a,) = (place for place in files if place.endswith("-a.md"))
+    assert b"@../CLAUDE.md @../rules/sub/deep.md" in files[a]
+    assert b"@rules/style.md" in files["user/CLAUDE.md"]
+    assert b"@sub/deep.md" in files["user/rules/style.md"]
+    assert b"@../../CLAUDE.md" in files["user/rules/sub/deep.md"]
 
 
 def test_what_is_the_users_alone_beside_the_repository_goes_along_as_memory(world: World) -> None:
@@ -265,6 +289,11 @@ def test_heads_lose_the_code_that_they_declare(world: World, place: str) -> None
         '"hooks": {}\n',
         "'mcpServers': {}\n",
         "mcp-servers: {}\n",
+        "name: a\n? hooks\n: {PreToolUse: []}\n",
+        '"ho\\u006fks": {}\n',
+        "!!str hooks: {}\n",
+        "&a hooks: {}\n",
+        "  name: a\n  ? hooks\n  : {}\n",
     ],
 )
 def test_heads_in_other_styles_lose_it_too(head: str) -> None:
@@ -273,7 +302,9 @@ def test_heads_in_other_styles_lose_it_too(head: str) -> None:
     assert gone
     assert "ooks" not in text
     assert "ervers" not in text
+    assert "fks" not in text
     assert text.endswith("Body\n")
+    assert without_code(f"\n \n---\n{head}---\nBody\n") == (text, gone)
 
 
 def test_heads_without_code_stay_as_they_are() -> None:
@@ -292,6 +323,59 @@ def test_size_and_number_are_bounded(world: World) -> None:
     carrier = world.carried()
     assert set(carrier.files) == {"user/agents/a.md"}
     assert "larger than" in said(carrier)
+
+
+@pytest.mark.parametrize("name", [".venv", "lib/node_modules"])
+def test_what_a_skill_has_installed_stays_and_is_named(world: World, name: str) -> None:
+    """It would take the place of everything after it."""
+    world.write({".claude/skills/a/SKILL.md": "x", f".claude/skills/a/{name}/lib/x.py": "x"})
+    carrier = world.carried()
+    assert set(carrier.files) == {"user/skills/a/SKILL.md"}
+    assert f"{name} of the skill a" in said(carrier)
+
+
+def test_nothing_is_read_once_the_bounds_are_reached(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither of a skill that has too many files, nor a file that is too large, nor later ones."""
+    monkeypatch.setattr(carrying, "MOST_FILES", 20)
+    monkeypatch.setattr(user_files, "_MOST_SEEN", 80)
+    read: list[Path] = []
+    real_read = carrying._read
+
+    def noted(real: Path, most: int) -> bytes:
+        read.append(real)
+        return real_read(real, most)
+
+    monkeypatch.setattr(carrying, "_read", noted)
+    world.write({f".claude/skills/b/data/{n:03}/x.txt": "x" for n in range(100)})
+    world.write({".claude/skills/c/SKILL.md": "x", ".claude/skills/a/large.bin": ""})
+    os.truncate(world.config / "skills/a/large.bin", carrying.MOST_BYTES + 1)
+    carrier = world.carried()
+    assert len(read) == len(carrier.files) == 20
+    assert "the rest of the skill b" in said(carrier)
+    assert "the rest of the skill c" in said(carrier)
+    assert "large.bin" in said(carrier)
+
+
+def test_walk_ends_where_nothing_goes_along(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files with keys, links out of the folder: they fill nothing, and are not without end."""
+    monkeypatch.setattr(user_files, "_MOST_SEEN", 40)
+    world.write({f".claude/skills/b/{n:03}/x.key": "x" for n in range(100)})
+    world.write({".claude/skills/c/SKILL.md": "x"})
+    carrier = world.carried()
+    assert set(carrier.files) == {"user/skills/c/SKILL.md"}
+    assert len(carrier.left) < 40
+    assert "the rest of the skill b: there are too many files" in said(carrier)
+
+
+def test_plugin_within_a_skill_stays_and_is_named(world: World) -> None:
+    """Its hooks and programs too; folders of such names that are no plugin's go along."""
+    names = ("SKILL.md", "x/.claude-plugin/plugin.json", "x/hooks/h.json", "x/bin/y", "x/a.md")
+    world.write({f".claude/skills/s/{name}": "x" for name in (*names, "y/bin/z")})
+    carrier = world.carried()
+    assert set(carrier.files) == {f"user/skills/s/{n}" for n in ("SKILL.md", "x/a.md", "y/bin/z")}
+    assert "x/.claude-plugin, x/bin, x/hooks of the skill s" in said(carrier)
 
 
 def test_what_stays_does_not_crowd_out_a_runs_other_notes(world: World) -> None:

@@ -264,8 +264,8 @@ HAND_OFF: tuple[Mutation, ...] = (
         name="plugins-parts-go-along",
         promise=5,
         file="src/plandock/claude/user_files.py",
-        before="        for path in _files_below(skill, without=_PLUGIN):\n",
-        after="        for path in _files_below(skill):\n",
+        before="in _files_below(skill, without=_PLUGIN, skipped=skipped):\n",
+        after="in _files_below(skill, skipped=skipped):\n",
         tests=(
             "tests/unit/test_user_files.py::test_what_makes_a_skill_a_plugin_stays_and_is_named",
         ),

@@ -18,6 +18,7 @@ from plandock.printable import one_line
 
 MOST_FILES = 2000
 MOST_BYTES = 8 << 20
+TOO_MUCH = "there is more than a box is given"
 _LARGEST_WORDS = 1 << 20
 _MOST_TOLD = 8
 _WORDS = frozenset({".md", ".markdown", ".mdx", ".txt"})
@@ -46,10 +47,20 @@ class Carrier:
     def add(self, place: str, content: bytes) -> None:
         """Lay a file at ``place`` of the volume; raises :class:`NotCarried` where it is full."""
         grows = len(content) - len(self.files.get(place, b""))
-        if len(self.files) >= MOST_FILES or grows > self.room:
-            raise NotCarried("there is more than a box is given")
+        if self.full or grows > self.room:
+            raise NotCarried(TOO_MUCH)
         self.room -= grows
         self.files[place] = content
+
+    @property
+    def full(self) -> bool:
+        """Whether no further file fits, so that none need be read."""
+        return len(self.files) >= MOST_FILES or self.room <= 0
+
+    def make_sure_of_room(self, path: Path) -> None:
+        """Before a file is read: raises :class:`NotCarried` where it does not fit."""
+        if self.full or path.stat().st_size > self.room:
+            raise NotCarried(TOO_MUCH)
 
     def leave(self, what: object, why: object) -> None:
         """Note what stays at home."""
@@ -124,11 +135,12 @@ def _read(real: Path, most: int) -> bytes:
     try:
         handle = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(handle, "rb") as file:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
                 raise NotCarried("it is no ordinary file")
-            raw = file.read(most + 1)
+            raw = file.read(most + 1) if status.st_size <= most else None
     except OSError as error:
         raise NotCarried(f"it cannot be read: {error.strerror}") from None
-    if len(raw) > most:
+    if raw is None or len(raw) > most:
         raise NotCarried(f"it is larger than {most >> 20} MiB")
     return raw

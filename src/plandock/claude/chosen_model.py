@@ -90,11 +90,14 @@ def _model(seen: Mapping[str, Any], told: _Told) -> tuple[str, Origin]:
         return _exact(told.command, told), Origin.COMMAND
     if told.command:
         started = asked = ""  # overtaken by a command, and that by something without a trace
-    if started and (_agrees(started, told.planned) or _is_opusplan(started, asked, told)):
+    # Alt+P saves its choice and leaves no record: so opus is no sign of opusplan any more.
+    anew = bool(saved) and saved != seen.get("saved_then") and _agrees(saved, told.planned)
+    opusplan = not anew and _is_opusplan(started, asked, told)
+    if started and (opusplan or _agrees(started, told.planned)):
         return started, Origin.START
     if not started and asked and _agrees(asked, told.planned):
         return _exact(asked, told), Origin.ASKED
-    if saved and saved != seen.get("saved_then") and _agrees(saved, told.planned):
+    if anew:
         return _exact(saved, told), Origin.SAVED
     if told.planned:
         return told.planned + (_ONE_MILLION if told.one_million else ""), Origin.PLANNED

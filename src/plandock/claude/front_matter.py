@@ -23,10 +23,10 @@ _KEY = re.compile(r"""["']?([A-Za-z][\w-]*)["']?\s*:""")
 def without_code(text: str) -> tuple[str, list[str]]:
     """The text less the entries that declare code, and their names.
 
-    Where the head is no plain mapping of keys to values (it begins with a brace, a tag or an
-    anchor) and names any of them, it goes as a whole.
+    Where the head is no plain mapping of keys to values (a brace, a tag, an anchor, an escape, a
+    ``?``), it goes as a whole: what it names is not certain.
     """
-    body = text.removeprefix("\ufeff")
+    body = text.removeprefix("\ufeff").lstrip()
     lines = body.splitlines(keepends=True)
     if not lines or lines[0].rstrip() != "---":
         return text, []
@@ -36,11 +36,14 @@ def without_code(text: str) -> tuple[str, list[str]]:
     kept: list[str] = []
     gone: list[str] = []
     dropping = False
+    first = next((x for x in lines[1:end] if x.strip() and x.lstrip()[0] != "#"), "")
+    if first[:1].isspace():
+        return _headless(lines, end)
     for line in lines[1:end]:
         if line[:1] not in (" ", "\t", "#", "-", "\n", "\r", "]", "}"):
             key = _KEY.match(line)
             if key is None:
-                return _headless(text, lines, end)
+                return _headless(lines, end)
             dropping = _plain(key[1]) in _CODE
             if dropping:
                 gone.append(key[1])
@@ -48,13 +51,12 @@ def without_code(text: str) -> tuple[str, list[str]]:
             kept.append(line)
     # An alias, a merge or a flow mapping could still bring one in.
     if _names_code("".join(kept)):
-        return _headless(text, lines, end)
-    return "".join([lines[0], *kept, *lines[end:]]), gone
+        return _headless(lines, end)
+    return ("".join([lines[0], *kept, *lines[end:]]) if gone else text), gone
 
 
-def _headless(text: str, lines: list[str], end: int) -> tuple[str, list[str]]:
-    head = "".join(lines[1:end])
-    return ("".join(lines[end + 1 :]), ["its head"]) if _names_code(head) else (text, [])
+def _headless(lines: list[str], end: int) -> tuple[str, list[str]]:
+    return "".join(lines[end + 1 :]), ["its head"]
 
 
 def _names_code(head: str) -> bool:

@@ -6,6 +6,7 @@ names it, ``~`` is the home folder, five files deep; what stands in code is no i
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,7 +29,9 @@ class Importer:
 
     carrier: Carrier
     home: Path
-    names: dict[Path, str] = field(default_factory=dict)  # real path → its name in the folder
+    # Real path → where it lies below the user's folder anyway, and where it was laid as an import.
+    places: dict[Path, str] = field(default_factory=dict)
+    names: dict[Path, str] = field(default_factory=dict)
     count: int = 0
 
     def carry(self, source: Path, place: str) -> None:
@@ -40,7 +43,7 @@ class Importer:
         self.carrier.add(f"user/{place}", self._named_anew(text, source, place, 0).encode())
 
     def imported(self, source: Path, *, tree: Path | None = None) -> str:
-        """Lay a text into the folder of imports, once; its name there.
+        """Lay a text into the folder of imports, once; its place below the user's folder.
 
         One of another repository's ``tree`` must lie in it, and what it imports is not followed.
         """
@@ -48,35 +51,36 @@ class Importer:
 
     def _named_anew(self, text: str, source: Path, place: str, depth: int) -> str:
         here = source.resolve().parent
-        # From where the text lies to the folder of imports.
-        way = "../" * place.count("/") + f"{FOLDER}/"
-        if place.startswith(f"{FOLDER}/"):
-            way = "./"
 
         def anew(found: re.Match[str]) -> str:
             named = self._target(found["path"], here)
             if named is None or depth >= _DEEPEST:
                 return found[0]
             try:
-                return f"{found['before']}@{way}{self._import(named, depth + 1)}"
+                at = self._import(named, depth + 1)
             except NotCarried as why:
                 self.carrier.leave(f"@{found['path']} of {source.name}", why)
                 return found[0]
+            way = posixpath.relpath(at, posixpath.dirname(place) or ".")
+            way = f"./{way}" if place.startswith(f"{FOLDER}/") and "/" not in way else way
+            return f"{found['before']}@{way}"
 
         return outside_code(text, lambda part: _IMPORT.sub(anew, part))
 
     def _import(self, source: Path, depth: int, tree: Path | None = None) -> str:
         real = source.resolve()
+        if tree is None and real in self.places:
+            return self.places[real]
         if real not in self.names:
             if len(self.names) >= _MOST:
                 raise NotCarried("there are more imports than a box is given")
             text = read_words(source, within=tree)
             stem = re.sub(r"[^A-Za-z0-9._-]", "-", real.name)[-60:].lstrip(".-")
             self.count += 1
-            name = self.names[real] = f"{self.count:02}-{stem}"
-            words = self._named_anew(text, source, f"{FOLDER}/{name}", depth)
+            place = self.names[real] = f"{FOLDER}/{self.count:02}-{stem}"
+            words = self._named_anew(text, source, place, depth)
             try:
-                self.carrier.add(f"user/{FOLDER}/{name}", words.encode())
+                self.carrier.add(f"user/{place}", words.encode())
             except NotCarried:
                 del self.names[real]
                 raise

@@ -8,6 +8,7 @@ and that the memory's folder is that of the main work tree.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,6 +18,8 @@ from typing import Any
 from plandock import git, paths
 from plandock.claude import front_matter, jsonfile
 from plandock.claude.carrying import (
+    MOST_FILES,
+    TOO_MUCH,
     Carrier,
     NotCarried,
     is_file,
@@ -24,7 +27,7 @@ from plandock.claude.carrying import (
     read_part,
     read_words,
 )
-from plandock.claude.imports import FOLDER, Importer, paths_in, target_of
+from plandock.claude.imports import Importer, paths_in, target_of
 
 _WORDS = ("agents", "commands", "output-styles")
 _NAMES = ("CLAUDE.md", ".claude/CLAUDE.md", "CLAUDE.local.md")
@@ -36,7 +39,12 @@ _PLUGIN = frozenset(
         "settings.json", "plugin.json", "hooks.json", "register.ts",
     }
 )  # fmt: skip
+_MANIFESTS = frozenset({".claude-plugin", ".mcp.json", ".lsp.json"})
+# What a tool has put there and can put there again, thousands of files.
+_INSTALLED = frozenset({"node_modules", ".venv", "venv", ".tox"})
 _DEEPEST = 8
+# How many files and folders of one folder are looked at: more than go along.
+_MOST_SEEN = 4 * MOST_FILES
 
 
 def carry(*, config_dir: Path, repo: Path, cwd: Path, snapshot: str) -> Carrier:
@@ -45,7 +53,7 @@ def carry(*, config_dir: Path, repo: Path, cwd: Path, snapshot: str) -> Carrier:
     ``snapshot`` is the commit with the files that the box has already.
     """
     carrier = Carrier()
-    importer = Importer(carrier, paths.home())
+    importer = Importer(carrier, paths.home(), places=_own_places(config_dir))
     steps: dict[str, Callable[[], None]] = {
         "CLAUDE.md": lambda: _carry_user_text(importer, config_dir, repo, cwd, snapshot),
         "the project's memory": lambda: _carry_memory(carrier, config_dir, repo),
@@ -60,6 +68,20 @@ def carry(*, config_dir: Path, repo: Path, cwd: Path, snapshot: str) -> Carrier:
         except (OSError, RuntimeError, ValueError, NotCarried) as error:
             carrier.leave(name, error)
     return carrier
+
+
+def _own_places(config_dir: Path) -> dict[Path, str]:
+    """The texts that have a place of their own: where an import names one, it is not laid twice."""
+    rules = config_dir / "rules"
+    found = {}
+    with contextlib.suppress(NotCarried, OSError, RuntimeError, ValueError):
+        for path in _files_below(rules):
+            # What a link leads to elsewhere is no rule, and goes along as an import.
+            if is_file(path) and (real := path.resolve()).is_relative_to(rules.resolve()):
+                found[real] = str(path.relative_to(config_dir))
+    if is_file(config_dir / "CLAUDE.md"):
+        found[(config_dir / "CLAUDE.md").resolve()] = "CLAUDE.md"
+    return found
 
 
 def _carry_user_text(
@@ -77,11 +99,11 @@ def _carry_user_text(
     added = []
     for path in _beside(carrier, config_dir, repo, cwd, snapshot):
         try:
-            name = importer.imported(path, tree=_tree_above(path, repo))
+            at = importer.imported(path, tree=_tree_above(path, repo))
         except NotCarried as why:
             carrier.leave(path, why)
         else:
-            added.append(f"Contents of {path} (the user's own):\n\n@{FOLDER}/{name}\n")
+            added.append(f"Contents of {path} (the user's own):\n\n@{at}\n")
     if added:
         before = carrier.files.get(place, b"")
         text = b"\n\n".join(x for x in (before, "\n".join(added).encode()) if x)
@@ -134,6 +156,7 @@ def _carry_memory(carrier: Carrier, config_dir: Path, repo: Path) -> None:
         place = f"projects/{paths.project_key(str(repo))}/memory/{path.relative_to(folder)}"
 
         def lay(path: Path = path, place: str = place) -> None:
+            carrier.make_sure_of_room(path)
             carrier.add(place, read_words(path, within=folder).encode())
 
         _try(carrier, path, lay)
@@ -163,6 +186,7 @@ def _carry_words(carrier: Carrier, config_dir: Path, name: str) -> None:
         place = f"user/{path.relative_to(config_dir)}"
 
         def lay(path: Path = path, place: str = place) -> None:
+            carrier.make_sure_of_room(path)
             text, gone = front_matter.without_code(read_words(path, within=config_dir / name))
             carrier.add(place, text.encode())
             if gone:
@@ -183,16 +207,23 @@ def _carry_skills(carrier: Carrier, config_dir: Path) -> None:
         if may_hold_secrets(skill.resolve()):
             carrier.leave(skill, "it may hold a login or a key")
             continue
-        parts = [p for p in _entries(skill) if p.name.lower() in _PLUGIN]
-        if parts:
-            names = ", ".join(p.name for p in parts)
-            carrier.leave(f"{names} of the skill {skill.name}", "they are a plugin's, not words")
-        for path in _files_below(skill, without=_PLUGIN):
-            place = f"user/skills/{skill.name}/{path.relative_to(skill)}"
-            _try(carrier, path, partial(_lay_part, carrier, path, place, skill))
+        skipped: list[Path] = []
+        try:
+            for path in _files_below(skill, without=_PLUGIN, skipped=skipped):
+                if carrier.full:
+                    raise NotCarried(TOO_MUCH)
+                place = f"user/skills/{skill.name}/{path.relative_to(skill)}"
+                _try(carrier, path, partial(_lay_part, carrier, path, place, skill))
+        except NotCarried as why:
+            carrier.leave(f"the rest of the skill {skill.name}", why)
+        if skipped:
+            names = ", ".join(str(p.relative_to(skill)) for p in skipped)
+            kind = "a plugin's parts or installed programs, not words"
+            carrier.leave(f"{names} of the skill {skill.name}", kind)
 
 
 def _lay_part(carrier: Carrier, path: Path, place: str, within: Path) -> None:
+    carrier.make_sure_of_room(path)
     if path.suffix.lower() != ".md":
         carrier.add(place, read_part(path, within=within))
         return
@@ -234,16 +265,28 @@ def _entries(folder: Path) -> list[Path]:
         return []
 
 
-def _files_below(folder: Path, *, without: frozenset[str] = frozenset()) -> Iterator[Path]:
+def _files_below(
+    folder: Path, *, without: frozenset[str] = frozenset(), skipped: list[Path] | None = None
+) -> Iterator[Path]:
     """Files below a folder in order, not through links to folders, nor in folders of a name.
 
-    At the top ``without`` leaves out; a manifest and hidden folders of a tool's own at any depth.
+    At the top, and wherever a plugin lies, ``without`` leaves out; a manifest and folders of a
+    tool's own at any depth.  ``skipped`` gets what is left out.  Raises :class:`NotCarried` where
+    there are too many files to look at.
     """
+    room = _MOST_SEEN
     for root, folders, names in os.walk(folder, followlinks=False):
         here = Path(root)
         depth = len(here.relative_to(folder).parts)
-        top = depth == 0
-        skip = without if top else (without & {".claude-plugin", ".mcp.json", ".lsp.json"})
-        skip |= {".git", "node_modules", "__pycache__"}
+        plugin = depth == 0 or ".claude-plugin" in (f.lower() for f in folders)
+        skip = without if plugin else without & _MANIFESTS
+        if skipped is not None:
+            told = skip | _INSTALLED
+            skipped += [here / n for n in sorted([*folders, *names]) if n.lower() in told]
+        skip |= _INSTALLED | {".git", "__pycache__"}
         folders[:] = sorted(f for f in folders if f.lower() not in skip and depth < _DEEPEST)
-        yield from (here / n for n in sorted(names) if n.lower() not in skip)
+        for name in sorted(n for n in names if n.lower() not in skip):
+            yield here / name
+        room -= 1 + len(names)
+        if room <= 0:
+            raise NotCarried("there are too many files to look at")

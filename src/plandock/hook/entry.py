@@ -311,7 +311,7 @@ def _hand_off(event: Event, decision: Decision, recorded: Recorded) -> int:
             mode=event.mode,
             transcript="" if cleared else event.transcript,
             user_messages=messages,
-            session_setup=session_setup.at_acceptance(event, before, caller.pid()),
+            session_setup=session_setup.at_acceptance(event, before, caller.pid(), folder=folder),
             cli_version=transcript.written_by(event.transcript),
         )
         told: dict[str, Any] = {"kind": "handed-off", "run": run.id, "branch": run.branch}

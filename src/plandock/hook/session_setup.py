@@ -10,20 +10,19 @@ conversation before it.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from plandock import paths
-from plandock.errors import SettingsError
 from plandock.hook.payload import Event
+from plandock.hook.transcript import written_by
 from plandock.runs import alive, marks
 from plandock.settings import project
-from plandock.settings.files import read_bounded
+from plandock.settings.claude_project import files_read
 
 # The user's own variables that go along: names of models, and numbers.
 VARIABLES = (
@@ -34,34 +33,47 @@ VARIABLES = (
     "CLAUDE_CODE_DISABLE_ADAPTIVE_THINKING", "CLAUDE_CODE_MAX_OUTPUT_TOKENS",
 )  # fmt: skip
 _VALUE = re.compile(r"[A-Za-z0-9][\w.:\[\]@/-]{0,99}", re.ASCII)
-_LARGEST = 8 << 20
+_TIERS = ("local", "project", "user")
+_NEWEST = "9999.0.0"
 _LONGEST_COMMAND = 256 << 10
 _LIFE_S = 60 * 24 * 3600.0
 
 
 def at_start(event: Event, pid: int) -> None:
     """Keep what a process of Claude Code began with; a later one of that number replaces it."""
-    data = _asked(event.cwd, pid, os.environ)
-    data |= {"session": event.session_id, "model": _plain(event.model), "at": time.time()}
+    # A file that another version reads too is kept as well: this one is not always known yet.
+    files = _read(event.started or event.cwd, _NEWEST)
+    data: dict[str, Any] = {
+        "asked": _asked(pid, os.environ),
+        "models": {str(f.path): _plain(f.held.get("model")) for f in files},
+        "session": event.session_id,
+        "model": _plain(event.model),
+        "at": time.time(),
+    }
     _forget_old()
     marks.put(paths.started_dir(), str(pid), {**data, "process": alive.started(pid)})
 
 
-def at_acceptance(event: Event, latch: Mapping[str, Any], pid: int) -> dict[str, Any]:
+def at_acceptance(
+    event: Event, latch: Mapping[str, Any], pid: int, *, folder: str
+) -> dict[str, Any]:
     """What is known of the session in which a plan is being accepted.
 
-    After a clearing ``latch`` holds what is known of the session before it.
+    ``folder`` is the conversation's.  After a clearing ``latch`` holds what is known of the session
+    before it.
     """
     kept = latch.get("pid")
     pid = kept if isinstance(kept, int) else pid
     start = marks.get(paths.started_dir(), str(pid)) or {}
     if not start.get("process") or start["process"] != alive.started(pid):
         start = {}
-    transcript = latch.get("transcript") or event.transcript
-    return _seen(start, event.cwd, pid) | {"effort": event.effort, "transcript": transcript}
+    transcript = str(latch.get("transcript") or event.transcript)
+    version = written_by(event.transcript) or written_by(transcript)
+    found = _seen(start, folder, pid, version)
+    return found | {"effort": event.effort, "transcript": transcript}
 
 
-def by_hand(session: str, transcript: str, cwd: str) -> dict[str, Any]:
+def by_hand(session: str, transcript: str, folder: str) -> dict[str, Any]:
     """What is known of a session whose plan is handed off by a command.
 
     For a plan without a session ("") that is what the user's own settings say.
@@ -72,7 +84,8 @@ def by_hand(session: str, transcript: str, cwd: str) -> dict[str, Any]:
         key=lambda m: float(m.get("at") or 0),
         default={},
     )
-    return _seen(start, cwd if session else "", 0) | {"effort": "", "transcript": transcript}
+    found = _seen(start, folder if session else "", 0, written_by(transcript) if session else "")
+    return found | {"effort": "", "transcript": transcript}
 
 
 def _forget_old() -> None:
@@ -83,53 +96,57 @@ def _forget_old() -> None:
                 os.unlink(entry)
 
 
-def _seen(start: Mapping[str, Any], cwd: str, pid: int) -> dict[str, Any]:
-    # Less what a repository's settings lay over them: those are not the user's.
-    held = project.read(project.folders_of(cwd, os.environ))
-    theirs = held.names(os.environ)
+def _seen(start: Mapping[str, Any], folder: str, pid: int, version: str) -> dict[str, Any]:
+    # Less what a repository's settings may have laid over them: those are not the user's.
+    theirs = project.read(project.folders_of(folder, os.environ)).names(os.environ)
     environ = {n: v for n, v in os.environ.items() if n not in theirs}
-    now = _asked(cwd, pid, environ)
+    files = _read(folder, version)
+    repositorys = project.read_files([f.path for f in files if f.tier != "user"])
+    now = [_plain(f.held.get("model")) for f in files]
+    kept = start.get("models")
+    models = kept if isinstance(kept, dict) else {}
+    then = [_plain(models.get(str(f.path), m)) for f, m in zip(files, now, strict=True)]
+    saved, saved_then = next(filter(None, now), ""), next(filter(None, then), "")
+    merged: dict[str, Any] = {}
+    for file in files:
+        merged = {**file.held, **merged}
     return {
         "started": _plain(start.get("model")),
         "at": start.get("at") or 0.0,
-        "repository": "ANTHROPIC_MODEL" in theirs or any("model" in x for _, x in held.parsed),
-        "asked": _plain((start or now).get("asked")),
-        "saved_then": _plain((start or now).get("saved")),
-        "saved": now["saved"],
-        "saved_effort": now["saved_effort"],
-        "thinking": now["thinking"],
-        "fast": now["fast"],
+        "repository": "ANTHROPIC_MODEL" in repositorys.names(os.environ)
+        or any("model" in held for _, held in repositorys.parsed),
+        "asked": (_plain(start.get("asked")) if start else _asked(pid, environ)) or saved_then,
+        "saved_then": saved_then,
+        "saved": saved,
+        "saved_effort": _plain(merged.get("effortLevel")),
+        "thinking": merged.get("alwaysThinkingEnabled") is not False,
+        "fast": merged.get("fastMode") is True,
         "variables": {n: environ[n] for n in VARIABLES if _plain(environ.get(n))},
     }
 
 
-def _asked(cwd: str, pid: int, environ: Mapping[str, str]) -> dict[str, Any]:
-    """The model that a process was asked for, by the most specific of the ways there are."""
-    held = _settings(cwd)
-    found = [_of_command_line(pid), environ.get("ANTHROPIC_MODEL"), held.get("model")]
-    effort = held.get("effortLevel")
-    return {
-        "asked": next((x for x in map(_plain, found) if x), ""),
-        "saved": _plain(held.get("model")),
-        "saved_effort": _plain(effort),
-        "thinking": held.get("alwaysThinkingEnabled") is not False,
-        "fast": held.get("fastMode") is True,
-    }
+def _asked(pid: int, environ: Mapping[str, str]) -> str:
+    """The model that a process was asked for by its command line, else by a variable."""
+    return _plain(_of_command_line(pid)) or _plain(environ.get("ANTHROPIC_MODEL"))
 
 
-def _settings(cwd: str) -> dict[str, Any]:
-    """What bears on the model in the settings files: local, the project's, the user's own."""
-    files = [held for _, held in reversed(project.read(project.folders_of(cwd, {})).parsed)]
-    try:
-        raw = read_bounded(paths.claude_config_dir() / "settings.json", most=_LARGEST, follow=True)
-        files.append(json.loads(raw or b"{}"))
-    except (SettingsError, ValueError, RecursionError):
-        pass
-    merged: dict[str, Any] = {}
-    for held in files:
-        if isinstance(held, dict):
-            merged = {**held, **merged}
-    return merged
+class _Read(NamedTuple):
+    tier: str
+    path: Path
+    held: Mapping[str, Any]
+
+
+def _read(folder: str, version: str) -> list[_Read]:
+    """The settings files that Claude Code reads when started there, the most specific first.
+
+    Without a folder those are the user's own.
+    """
+    config = paths.claude_config_dir()
+    named = files_read(folder or config, config_dir=config, version=version)
+    found = [f for f in named if folder or f.tier == "user"]
+    found.sort(key=lambda f: _TIERS.index(f.tier))
+    held = dict(project.read_files([f.path for f in found]).parsed)
+    return [_Read(f.tier, f.path, held.get(f.path, {})) for f in found]
 
 
 def _of_command_line(pid: int) -> str:
