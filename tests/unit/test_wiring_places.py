@@ -16,6 +16,7 @@ from tests.support.repository import Repository, make_repository
 # The answer to an accepted plan, as 2.1.332 writes it.
 PLAN = {"toolUseResult": {"plan": "Do it.", "isAgent": False}}
 
+
 @pytest.fixture
 def plandock(repo, tmp_path, commands):
     """Run the command line with a CLI of this version that only says which it is."""
@@ -146,7 +147,7 @@ def test_a_session_is_found_from_every_folder_of_its_repository_and_no_other(tmp
 
 @pytest.fixture
 def talk(home):
-    """A factory of conversations: kept under the name of such a folder, each newer than the last."""
+    """A factory of conversations, kept under such a folder's name, each newer than the last."""
     made = []
 
     def make(folder, *records, number=None):

@@ -111,7 +111,7 @@ def _by_time(files: Iterator[Path]) -> list[Path]:
 
 
 def _has_messages(file: Path) -> bool:
-    """Whether it is a conversation; 2.1.197 leaves a stub with a name alone beside a work tree's."""
+    """Whether it is a conversation; 2.1.197 leaves a stub with a name alone for a work tree."""
     kinds = ("user", "assistant")
     records = conversation_folder.scan(str(file), *(f'"{kind}"'.encode() for kind in kinds))
     return any(record.get("type") in kinds for record in records)
