@@ -14,7 +14,6 @@ from typing import Any
 
 from plandock import paths
 from plandock.box import launch
-from plandock.hook.session_setup import VARIABLES
 from plandock.runs.folder import is_run_id
 from plandock.runs.model import Run, State, utc_now
 from plandock.supervisor.verdict import stopped
@@ -82,7 +81,7 @@ def _session_setup(setup: dict[str, Any]) -> dict[str, Any]:
     given = setup.get("variables")
     named = given if isinstance(given, dict) else {}
     found: dict[str, Any] = {
-        "variables": {n: v for n in VARIABLES if isinstance(v := named.get(n), str)}
+        "variables": {n: v for n in launch.VARIABLES if isinstance(v := named.get(n), str)}
     }
     if isinstance(thinking := setup.get("thinking"), bool):
         found["thinking"] = thinking
