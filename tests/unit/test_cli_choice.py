@@ -69,19 +69,32 @@ def image_of(*there: str) -> Callable[[str], str]:
         ("2.1.100", NEW, ("2.1.100", OLD, NEW), OLD),  # older than all that is supported
         ("2.1.100", "2.1.100", ("2.1.100",), "2.1.100"),  # but it is what the user runs
         ("2.1.400", NEW, ("2.1.400", NEW), "2.1.400"),
+        ("2.1.400", "2.1.350", ("2.1.350", NEW), "2.1.350"),  # earlier, as nothing later is known
+        ("2.1.400", "2.1.350", (NEW,), NEW),
+        ("2.1.400", "", (NEW,), NEW),
+        ("", "", (NEW,), NEW),  # nothing tells at all
     ],
 )
 def test_the_version_for_the_box(
     home: Path, wrote: str, here: str, there: tuple[str, ...], chosen: str
 ) -> None:
-    """What wrote the conversation; else the nearest later one, with a note."""
+    """What wrote the conversation; else the nearest later one, with a note.
+
+    Where there is only an earlier one, the run begins from the plan; before, it could not begin.
+    """
     program = cli(home / "bin/claude", here) if here else str(home / "gone")
-    version, image, notes = choose(run(wrote, program), image_of(*there))
+    version, image, notes, fresh = choose(run(wrote, program), image_of(*there))
     assert (version, image) == (chosen, f"image-{chosen}")
+    assert fresh == binary.comes_after(wrote, chosen)
     if wrote and wrote != chosen and not binary.older(wrote):
         (note,) = notes
         assert wrote in note
         assert chosen in note
+        assert ("begun from the plan" in note) == fresh
+    elif not wrote and not here:
+        assert notes == [
+            f"nothing tells which Claude Code the plan was made with: the box has {NEW}"
+        ]
     else:
         assert notes == []
 
@@ -97,8 +110,14 @@ def test_nothing_to_be_had_is_said_of_the_version_that_is_needed(home: Path) -> 
 
     with pytest.raises(EngineError):
         choose(run("2.1.250", program), down)
-    with pytest.raises(PlandockError):
-        choose(run("", str(home / "gone")), image_of(NEW))
+
+    def unreachable(version: str) -> str:
+        if version == "2.1.400":
+            raise PlandockError("the npm registry does not answer")
+        return version
+
+    with pytest.raises(PlandockError, match="does not answer"):
+        choose(run("2.1.400", program), unreachable)
     staged = run("2.1.250", program, staged=True)
     assert choose(staged, image_of("2.1.250"))[0] == "2.1.250"
     with pytest.raises(NoSuchVersion):

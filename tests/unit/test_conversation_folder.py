@@ -102,6 +102,29 @@ def test_two_folders_of_one_name_are_told_apart_by_where_claude_was_started(tmp_
     assert find(keep(two, two), two, one) == str(two)
 
 
+def test_a_folder_that_is_gone_is_not_taken_for_another_of_its_name(tmp_path, keep):
+    """Before, the shell's was taken, though the conversation tells of the one that is gone."""
+    gone, twin = tmp_path / "a-b", make_repository(tmp_path / "a" / "b").root
+    for records in ((gone,), (gone, twin)):
+        with pytest.raises(RepositoryError, match="not certain which repository"):
+            find(keep(gone, *records), "", twin)
+
+
+def test_a_move_counts_wherever_in_a_long_conversation_it_stands(folders, keep, monkeypatch):
+    """Neither among the first records nor in the last 4 MiB: before, the plan was refused.
+
+    A record that is longer than what is held in memory at a time hides nothing and tells nothing.
+    """
+    app, lib, _ = folders
+    talk = {"type": "assistant", "message": {"content": "x" * 12_000}}
+    records = [app, *[talk] * 450, moved(lib), *[{**talk, "cwd": str(lib)}] * 420]
+    transcript = keep(lib, *records)
+    assert find(transcript, app, lib) == str(lib)
+    monkeypatch.setattr(conversation_folder, "_LONGEST_RECORD", 1000)
+    assert find(transcript, app, lib) == str(lib)
+    assert list(conversation_folder.scan(transcript, b'"assistant"')) == []
+
+
 def test_nothing_is_taken_where_two_repositories_come_into_question(folders, keep, tmp_path):
     """A key of no folder that is known and signs that differ; a resumed session that went back."""
     app, lib, _ = folders
@@ -172,6 +195,15 @@ def test_folders_that_were_added_are_known_by_every_way_in_which_they_are(folder
         found = added_folders.known(transcript, str(app), shell=str(api), pid=cli.pid)
         cli.kill()
     assert set(found) == {*map(str, others), str(lib)}
+
+
+def test_a_folder_that_is_not_there_is_not_named(folders, tmp_path):
+    """A relative `--add-dir` belongs to where `claude` was started, not to its work tree."""
+    app, lib, _ = folders
+    named = ["../lib", "../../lib", str(tmp_path / "file")]
+    (tmp_path / "file").touch()
+    found = added_folders.outside(str(app), shell=str(tmp_path / "gone"), named=named)
+    assert found == [str(lib)]
 
 
 def test_a_key_of_a_long_path_is_cut_and_hashed_as_claude_code_does_it():

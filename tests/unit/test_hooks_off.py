@@ -255,6 +255,43 @@ def test_switches_of_user_and_repository(key, file, etc, tmp_path) -> None:
     assert looked("managed", version="2.1.197") == [key == "disableAllHooks"]
 
 
+SHARED, LOCAL = ".claude/settings.json", ".claude/settings.local.json"
+
+
+@pytest.mark.parametrize("linked", [False, True])
+@pytest.mark.parametrize(
+    ("file", "version", "ok"),
+    [
+        (SHARED, "2.1.197", None),
+        (SHARED, "2.1.332", None),
+        (SHARED, "", None),
+        (LOCAL, "2.1.197", None),  # since 2.1.211 it is read
+        (LOCAL, "2.1.332", False),
+        (LOCAL, "", False),
+    ],
+)
+def test_a_file_that_is_not_read_from_here_is_a_warning_at_most(
+    file, version, ok, linked, etc, repo, tmp_path
+) -> None:
+    """The top's, from a folder below or a linked work tree: plandock fires, and was said not to."""
+    here = tmp_path / "linked" if linked else repo.root / "src"
+    if linked:
+        repo.git("worktree", "add", "-q", str(here))
+    kept = repo.root / file
+    kept.parent.mkdir()
+    kept.write_text('{"disableAllHooks": true, "env": {"CLAUDE_CODE_SHELL_PREFIX": "/bin/true"}}')
+    user = [Wired("user", tmp_path / "user", True)]
+    where = hooks_off.Place(here, tmp_path / "config", {}, user, None, version)
+    found = list(hooks_off.look(where, repository=True))
+    assert [x.ok for x in found] == [ok, ok]
+    started = f"where Claude Code is started in {repo.root}: "
+    assert [x.detail.startswith(started) for x in found] == 2 * [ok is None]
+    assert hooks_off.judge_switch(where, "it asks", kept).ok is ok
+    managed_too = [*user, Wired("managed", tmp_path / "managed", True)]
+    held = hooks_off.Place(here, tmp_path / "config", {}, managed_too, None, "2.1.332")
+    assert [x.ok for x in hooks_off.look(held, repository=True)] == [True, True]
+
+
 @pytest.mark.parametrize(("version", "ok"), [("2.1.197", None), ("2.1.332", False), ("", False)])
 def test_a_mod_is_an_error_where_the_version_loads_it(version, ok, etc, tmp_path) -> None:
     """2.1.197 loads none; managed hooks hold."""

@@ -9,6 +9,7 @@ import pytest
 
 from plandock import paths
 from plandock.box import launch
+from plandock.hook import session_setup
 from plandock.runs.model import Run, RunId, State
 from plandock.supervisor import adopting
 
@@ -52,6 +53,39 @@ def test_a_label_tells_enough_to_go_on_and_nothing_of_the_plan(run, role):
     assert (found.repo, found.branch, found.snapshot) == (run.repo, run.branch, run.snapshot)
     assert found.settings == {"max_turns": 7}
     assert (found.staged, found.attempt) == (True, 1)
+
+
+def test_a_label_holds_what_the_session_was_set_to_and_what_was_spent(run):
+    """Else an adopted run went on with other effort and variables, and its credits began anew."""
+    assert launch.VARIABLES == session_setup.VARIABLES
+    run.effort, run.model_origin, run.login_volume = "high", "the session's", "v"
+    run.folders_left_out = ["/lib", "/" + "x" * 2000]
+    variables = {"CLAUDE_CODE_SUBAGENT_MODEL": "haiku", "ANTHROPIC_API_KEY": "k"}
+    run.session_setup = {"variables": variables, "thinking": False, "transcript": SECRET}
+    run.billing.credits_usd, run.billing.credits_uncounted = 1.5, True
+    label = label_of(run)
+    assert SECRET not in base64.b64decode(label).decode()
+    found = adopting.read_label(label, "r222")
+    assert found is not None
+    assert (found.effort, found.model_origin, found.login_volume) == ("high", "the session's", "v")
+    assert found.folders_left_out == ["/lib"]
+    assert found.session_setup == {
+        "variables": {"CLAUDE_CODE_SUBAGENT_MODEL": "haiku"}, "thinking": False,
+    }  # fmt: skip
+    assert (found.billing.credits_usd, found.billing.credits_uncounted) == (1.5, True)
+
+
+def test_a_label_of_an_older_version_is_still_believed(run):
+    """And so is one in which what came later is not of its kind."""
+    later = ("effort", "model_origin", "login_volume", "folders_left_out", "session_setup")
+    for value in (None, 7, [7], {"variables": 7, "credits_usd": "much"}, {"credits_usd": -1}):
+        changes = dict.fromkeys((*later, "billing"), value)
+        found = adopting.read_label(label_of(run, **changes), "r222")
+        assert found is not None
+        assert (found.effort, found.folders_left_out, found.billing.credits_usd) == ("", [], None)
+    data = json.loads(base64.b64decode(label_of(run)))
+    old = {name: value for name, value in data.items() if name not in (*later, "billing")}
+    assert adopting.read_label(encoded(json.dumps(old)), "r222") is not None
 
 
 def test_other_parts_bear_no_record(run):

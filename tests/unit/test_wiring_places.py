@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 
 import pytest
 
@@ -10,7 +11,10 @@ from plandock import paths
 from plandock.claude.binary import TESTED
 from plandock.cli.sessions import find_session
 from plandock.errors import PlandockError
-from tests.support.repository import make_repository
+from tests.support.repository import Repository, make_repository
+
+# The answer to an accepted plan, as 2.1.332 writes it.
+PLAN = {"toolUseResult": {"plan": "Do it.", "isAgent": False}}
 
 
 @pytest.fixture
@@ -127,7 +131,7 @@ def test_a_session_is_found_from_every_folder_of_its_repository_and_no_other(tmp
     session = "0b6d6d3c-6a51-4f0a-9c39-000000000001"
     folder = home / ".claude" / "projects" / paths.project_key(str(app))
     folder.mkdir(parents=True)
-    records = [{"type": "user", "cwd": str(x)} for x in (app, lib)]
+    records = [{"type": "user", "cwd": str(app)}, {"type": "user", "cwd": str(lib), **PLAN}]
     (folder / f"{session}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
     for here in (app, app / "src"):
         for name in ("last", session):
@@ -137,5 +141,84 @@ def test_a_session_is_found_from_every_folder_of_its_repository_and_no_other(tmp
             find_session(here, session)
         assert str(app) in refused.value.message
         assert refused.value.hint.startswith(f"cd {shlex.quote(str(app))}; then: plandock run")
+        with pytest.raises(PlandockError, match="no conversation 'last'"):
+            find_session(here, "last")
+
+
+@pytest.fixture
+def talk(home):
+    """A factory of conversations, kept under such a folder's name, each newer than the last."""
+    made = []
+
+    def make(folder, *records, number=None):
+        made.append(folder)
+        place = home / ".claude" / "projects" / paths.project_key(str(folder))
+        place.mkdir(parents=True, exist_ok=True)
+        file = place / f"{number or len(made)}b6d6d3c-6a51-4f0a-9c39-000000000001.jsonl"
+        file.write_text("".join(json.dumps(r) + "\n" for r in records))
+        os.utime(file, (1e9 + len(made), 1e9 + len(made)))
+        return file
+
+    return make
+
+
+def said(cwd, **more):
+    """A record of a message, with the folder of the shell."""
+    return {"type": "user", "cwd": str(cwd)} | more
+
+
+def test_last_is_the_newest_conversation_of_the_work_tree_that_holds_a_plan(tmp_path, talk):
+    """From whichever of its folders.  Before, a newer one of a folder below was not seen at all."""
+    app = make_repository(tmp_path / "app").root
+    api, web = app / "packages" / "api", app / "packages" / "web"
+    for folder in (api, web):
+        folder.mkdir(parents=True)
+    beside = make_repository(tmp_path / "app-two").root
+    talk(app, said(app, **PLAN))
+    newer = talk(api, said(api, **PLAN))
+    talk(beside, said(beside, **PLAN))
+    idle = talk(web, said(web))
+    for here in (app, api, web):
+        assert find_session(here, "last") == (newer, api)
+    assert find_session(web, idle.stem) == (idle, web)
+    cleared = talk(web, said(web, planContent="Do it."))
+    assert find_session(app, "last") == (cleared, web)
+
+
+def test_last_without_any_plan_is_refused_with_the_way_to_one_without(tmp_path, talk):
+    """A conversation that was only talk is not carried out by chance."""
+    app = make_repository(tmp_path / "app").root
+    idle = talk(app, said(app))
+    with pytest.raises(PlandockError, match="holds a plan") as refused:
+        find_session(app, "last")
+    assert refused.value.hint.endswith(f"plandock run --session {idle.stem}")
+
+
+def test_a_session_that_entered_a_work_tree_lands_there(tmp_path, talk):
+    """2.1.197 keeps it under the main tree's name, and leaves a stub under the work tree's."""
+    app = make_repository(tmp_path / "app").root
+    tree = tmp_path / "tree"
+    Repository(app).git("worktree", "add", "-q", str(tree))
+    held = {"worktreePath": str(tree), "originalCwd": str(app)}
+    entered = {"type": "worktree-state", "worktreeSession": held}
+    kept = talk(app, said(app), entered, said(tree, **PLAN), number=7)
+    talk(tree, {"type": "agent-name", "agentName": "x"}, number=7)
+    for here in (app, tree, tree / "src"):
+        for name in ("last", kept.stem):
+            assert find_session(here, name) == (kept, tree)
+    shutil.rmtree(tree)
+    assert find_session(app, kept.stem) == (kept, app)
+
+
+def test_a_folder_that_is_gone_is_not_named_to_go_to(tmp_path, talk):
+    """Nor is another taken for it that has the same name there (`a-b`, `a/b`)."""
+    app = make_repository(tmp_path / "app").root
+    twin = make_repository(tmp_path / "a" / "b").root
+    for gone, here in ((app / ".claude" / "worktrees" / "x", app), (tmp_path / "a-b", twin)):
+        kept = talk(gone, said(gone, **PLAN))
+        with pytest.raises(PlandockError) as refused:
+            find_session(here, kept.stem)
+        assert f"{gone}, which is gone" in refused.value.message
+        assert "cd " not in refused.value.hint
         with pytest.raises(PlandockError, match="no conversation 'last'"):
             find_session(here, "last")

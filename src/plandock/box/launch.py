@@ -40,6 +40,20 @@ RECORDED: tuple[str, ...] = (
     "image", "cli_version", "claude", "config_dir", "created_at", "started_at", "trigger", "model",
     "fresh", "upstream", "handoff_key", "attempt", "tip",
 )  # fmt: skip
+# What is read where it is there: a label of an older version lacks it.
+RECORDED_LATER = ("effort", "model_origin", "login_volume")
+# Of the session's own setup; the rest of it told how the model was chosen, which is done.
+OF_THE_SESSION = ("variables", "thinking")
+# The variables that the hook lets go along (`hook.session_setup`), and no others.
+VARIABLES = (
+    "ANTHROPIC_DEFAULT_OPUS_MODEL", "ANTHROPIC_DEFAULT_SONNET_MODEL",
+    "ANTHROPIC_DEFAULT_HAIKU_MODEL", "ANTHROPIC_DEFAULT_FABLE_MODEL",
+    "ANTHROPIC_SMALL_FAST_MODEL", "CLAUDE_CODE_SUBAGENT_MODEL", "CLAUDE_CODE_DISABLE_1M_CONTEXT",
+    "MAX_THINKING_TOKENS", "CLAUDE_CODE_DISABLE_THINKING", "DISABLE_INTERLEAVED_THINKING",
+    "CLAUDE_CODE_DISABLE_ADAPTIVE_THINKING", "CLAUDE_CODE_MAX_OUTPUT_TOKENS",
+)  # fmt: skip
+OF_BILLING = ("credits_usd", "credits_uncounted")
+_LONGEST_FOLDER = 1000  # of those left out, as JSON: a label is one word of a command line
 _UNRECORDED = frozenset({"setup", "notify", "carry", "npm_registry", "origins", "refused"})
 
 API_HOST = "api.anthropic.com"
@@ -133,9 +147,14 @@ def _record(run: Run) -> str:
     the engine lists them to anyone who may ask it.
     """
     known = run.to_record()
-    record = {name: known[name] for name in RECORDED}
+    record = {name: known[name] for name in (*RECORDED, *RECORDED_LATER)}
     record["settings"] = {k: v for k, v in run.settings.items() if k not in _UNRECORDED}
     record["account"] = run.account  # digests, and names in short
+    setup = run.session_setup
+    record["session_setup"] = {name: setup[name] for name in OF_THE_SESSION if name in setup}
+    record["billing"] = {name: known["billing"][name] for name in OF_BILLING}
+    short = [x for x in run.folders_left_out if len(json.dumps(x)) <= _LONGEST_FOLDER]
+    record["folders_left_out"] = short[:20]
     record["state_dir"] = str(paths.state_dir())
     # Podman 4.3 reads a volume's labels as CSV, where JSON's quotes are an error (measured).
     return base64.b64encode(json.dumps(record, separators=(",", ":")).encode()).decode()

@@ -6,16 +6,18 @@ this machine.  Managed settings outlast all of it but one key of their own.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from plandock.claude import jsonfile
+from plandock.claude import binary, jsonfile
 from plandock.cli import missed
 from plandock.hook import mods
 from plandock.hook.settings_file import Wired
-from plandock.settings import project
+from plandock.settings import claude_project, project
+from plandock.settings.inside.repository_settings import FILES
 
 BY_HAND = "plandock run --session last"
 _HOLDS = "sudo plandock init --scope managed"
@@ -102,11 +104,38 @@ def _settings(place: Place, repository: bool) -> Iterator[Look]:
         if _is_on(held.get("disableAllHooks")):
             yield judge_switch(place, f"{own} turns all hooks off (disableAllHooks)", own)
         yield from _in_file(place, own, held)
-    folders = project.folders_of(place.cwd, place.environ)
-    for path, settings in project.read(folders).parsed:
-        if repository and _is_on(settings.get("disableAllHooks")):
+    theirs = [
+        folder / ".claude" / name
+        for folder in project.folders_of(place.cwd, place.environ)
+        for name in FILES
+    ]
+    # Beyond those there is the home folder's local file, which is no repository's.
+    others = [f for f in _read_here(place) if f != own and f not in theirs]
+    for path, settings in project.read_files([*theirs, *others]).parsed:
+        asked = repository or path in others
+        if asked and _is_on(settings.get("disableAllHooks")):
             yield judge_switch(place, f"{path} turns all hooks off (disableAllHooks)", path)
-        yield from _in_file(place, path, settings)
+        for found in _in_file(place, path, settings):
+            yield _as_read(place, found, path)
+
+
+def _read_here(place: Place) -> list[Path]:
+    """The settings files that Claude Code reads when it is started here.
+
+    Of a version that is not known, what the newest reads: it reads more than the older ones.
+    """
+    version = place.version or binary.TESTED[1]
+    read = claude_project.files_read(place.cwd, config_dir=place.config_dir, version=version)
+    return [file.path for file in read]
+
+
+def _as_read(place: Place, found: Look, file: Path) -> Look:
+    """What was found in a file: a warning at most where Claude Code does not read it from here."""
+    if found.ok or os.path.realpath(file) in map(os.path.realpath, _read_here(place)):
+        return found
+    return Look(
+        None, f"where Claude Code is started in {file.parents[1]}: {found.detail}", found.remedy
+    )
 
 
 def _in_file(place: Place, file: Path, held: dict[str, Any]) -> Iterator[Look]:
@@ -124,7 +153,7 @@ def _in_file(place: Place, file: Path, held: dict[str, Any]) -> Iterator[Look]:
 
 def judge_switch(place: Place, said: str, file: Path) -> Look:
     """What a `disableAllHooks` means, in a file that is not a managed one."""
-    return _judged(place, said, f"take it out of {file}, or ")
+    return _as_read(place, _judged(place, said, f"take it out of {file}, or "), file)
 
 
 def _judged(place: Place, said: str, first: str = "") -> Look:

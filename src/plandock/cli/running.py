@@ -8,10 +8,9 @@ from pathlib import Path
 
 import click
 
-from plandock.claude import conversation
 from plandock.cli import standing
 from plandock.cli.common import json_option, print_json, run_argument
-from plandock.cli.sessions import find_session
+from plandock.cli.sessions import find_session, last_plan
 from plandock.errors import Busy, UsageError
 from plandock.hook import added_folders, handoff, session_setup
 from plandock.hook.payload import LARGEST_PLAN
@@ -19,6 +18,8 @@ from plandock.hook.transcript import written_by
 from plandock.printable import one_line
 from plandock.runs.model import State
 from plandock.runs.store import Store
+
+_UNTOLD = "Carry out what was agreed on in this conversation."
 
 
 @click.command()
@@ -39,7 +40,7 @@ def run(
         plan = _read_plan(plan_file)
     else:
         found, cwd = find_session(cwd, session or "")
-        transcript, plan = str(found), _last_plan(found)
+        transcript, plan = str(found), last_plan(found) or _UNTOLD
     session_id = Path(transcript).stem if transcript else ""
     made, _ = handoff.hand_off(
         plan=plan,
@@ -75,21 +76,6 @@ def _read_plan(path: Path) -> str:
     return plan
 
 
-def _last_plan(transcript: Path) -> str:
-    plan = ""
-    for record in conversation.read_records(transcript):
-        message = record.get("message")
-        content = message.get("content") if isinstance(message, dict) else None
-        for block in content if isinstance(content, list) else []:
-            if isinstance(block, dict) and block.get("name") == "ExitPlanMode":
-                plan = _plan_in(block.get("input")) or plan
-        # Newer versions call with nothing, and answer with the plan (measured, 2.1.332).
-        answer = record.get("toolUseResult")
-        if isinstance(answer, dict) and "isAgent" in answer:
-            plan = _plan_in(answer) or plan
-    return plan or "Carry out what was agreed on in this conversation."
-
-
 @click.command()
 @run_argument
 @click.option("--timeout", "timeout_s", type=float, metavar="S", help="Give up after S seconds.")
@@ -113,11 +99,6 @@ def _await(run_id: str, timeout_s: float | None, as_json: bool) -> int:
     if now.state is State.DONE:
         return 0
     return now.exit_code or 10
-
-
-def _plan_in(given: object) -> str:
-    plan = given.get("plan") if isinstance(given, dict) else None
-    return plan if isinstance(plan, str) else ""
 
 
 COMMANDS = (run, wait)

@@ -42,7 +42,7 @@ def outside(folder: str, *, shell: str, named: Sequence[str]) -> list[str]:
     """Those of the ``named`` folders, and that in which the ``shell`` stands, that lie outside.
 
     Outside of the work tree of ``folder``, to which relative names belong; absolute, each once,
-    at most twenty.
+    at most twenty.  One that is not there is not named: a relative name may belong elsewhere.
     """
     inside = os.path.realpath(work_tree(folder) or folder)
     stands = str(work_tree(shell) or shell) if shell else ""
@@ -50,7 +50,7 @@ def outside(folder: str, *, shell: str, named: Sequence[str]) -> list[str]:
     for name in filter(None, (*named, stands)):
         path = clean_path(os.path.normpath(os.path.join(folder, os.path.expanduser(name))))
         real = os.path.realpath(path) if path else ""
-        if real and real != inside and not real.startswith(inside + "/"):
+        if real and real != inside and not real.startswith(inside + "/") and os.path.isdir(real):
             by_place.setdefault(real, path)
     return list(islice(by_place.values(), _MOST))
 

@@ -8,6 +8,7 @@ can change; and the ``cwd`` of the records.  Where those leave two repositories 
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,9 @@ from plandock.hook import transcript as records_of
 from plandock.hook.payload import Event, clean_path
 from plandock.settings.claude_project import main_work_tree, work_tree
 
-_NEEDLES = (b'"cwd"', b'"relocatedCwd"', b'"worktreeSession"')
+_MOVES = (b'"relocatedCwd"', b'"worktreeSession"')
+# A record that is longer than this is passed over (bytes).
+_LONGEST_RECORD = 4 << 20
 
 
 @dataclass
@@ -47,12 +50,17 @@ def likely(event: Event) -> str:
 
 
 def read(transcript: str) -> Recorded:
-    """What a conversation's file tells, from its beginning and its end; empty without one."""
+    """What a conversation's file tells; empty without one.
+
+    Folders of the shell are told by its beginning and its end, moves by the whole of it.
+    """
     found = Recorded()
-    for record in _records(transcript):
-        here = clean_path(record.get("cwd"))
-        if here and here not in found.seen:
-            found.seen.append(here)
+    for part in (records_of.first_records, records_of.last_records):
+        for record in part(transcript, b'"cwd"'):
+            here = clean_path(record.get("cwd"))
+            if here and here not in found.seen:
+                found.seen.append(here)
+    for record in scan(transcript, *_MOVES):
         if record.get("type") == "relocated":
             found.moved_to = clean_path(record.get("relocatedCwd")) or found.moved_to
         elif record.get("type") == "worktree-state":
@@ -63,9 +71,27 @@ def read(transcript: str) -> Recorded:
     return found
 
 
-def _records(transcript: str) -> Iterator[dict[str, Any]]:
-    yield from records_of.first_records(transcript, *_NEEDLES)
-    yield from records_of.last_records(transcript, *_NEEDLES)
+def scan(transcript: str, *needles: bytes) -> Iterator[dict[str, Any]]:
+    """The records of the whole file that hold one of these, with one line in memory at a time."""
+    try:
+        # Not to be kept waiting by a FIFO that somebody laid there.
+        handle = os.open(transcript, os.O_RDONLY | os.O_NONBLOCK)
+    except (OSError, ValueError):
+        return
+    with os.fdopen(handle, "rb") as file:
+        left = os.fstat(handle).st_size
+        torn = False
+        while left > 0 and (raw := file.readline(min(left, _LONGEST_RECORD))):
+            left -= len(raw)
+            rest, torn = torn, not raw.endswith(b"\n")
+            if rest or not any(needle in raw for needle in needles):
+                continue
+            try:
+                record = json.loads(raw)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(record, dict):
+                yield record
 
 
 def find(transcript: str, *, started: str, shell: str) -> str:
@@ -101,24 +127,28 @@ def home_of(
     """The folder that the transcript's own folder is named after, of those that are known.
 
     Two folders can have the same name there (`a-b` and `a/b`).  Where the conversation moved to
-    goes first, then where Claude Code was started, then what the records say.
+    goes first, then where Claude Code was started, then what the records say.  Where that folder is
+    gone, one of the same name that the conversation does not tell of is never taken for it.
     """
     key = os.path.basename(os.path.dirname(transcript))
-    for folder in (told.moved_to, started, told.began_in, *told.seen, *others):
-        if folder and paths.project_key(folder) == key and os.path.isdir(folder):
-            return folder
-    return ""
+
+    def named(*folders: str) -> list[str]:
+        return [x for x in folders if x and paths.project_key(x) == key]
+
+    known = named(told.moved_to, started, told.began_in, *told.seen)
+    likely_ones = [*known[:1], *named(started)] if known else named(*others)
+    return next((x for x in likely_ones if os.path.isdir(x)), "")
 
 
 def _has_entered(told: Recorded, kept: str, shell: str) -> bool:
     """Whether the session is in a work tree of the repository that it was started in."""
-    entered = told.entered
-    return (
-        bool(entered)
-        and os.path.isdir(entered)
-        and same_tree(entered, shell)
-        and main_work_tree(entered) == main_work_tree(kept)
-    )
+    return bool(entered_from(told, kept)) and same_tree(told.entered, shell)
+
+
+def entered_from(told: Recorded, kept: str) -> str:
+    """The work tree that the session has entered, where it is there and of that repository."""
+    there = bool(kept and told.entered) and os.path.isdir(told.entered)
+    return told.entered if there and main_work_tree(told.entered) == main_work_tree(kept) else ""
 
 
 def _agreed(signs: list[str]) -> str:

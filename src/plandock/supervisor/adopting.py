@@ -52,8 +52,40 @@ def read_label(label: str, run_id: str) -> Run | None:
     run = Run.from_record({**known, "settings": settings, "state": str(State.RUNNING)})
     if isinstance(account := data.get("account"), dict):  # not in labels of older versions
         run.account = account
+    _take_later(run, data)
     run.handoff_key = run.handoff_key or run.id
     return replace(run, staged=True, attempt=run.attempt + 1)
+
+
+def _take_later(run: Run, data: dict[str, Any]) -> None:
+    """What a label of an older version lacks; what is not of its kind is passed over."""
+    for name in launch.RECORDED_LATER:
+        if isinstance(value := data.get(name), str):
+            setattr(run, name, value)
+    left_out, setup, billing = (
+        data.get(name) for name in ("folders_left_out", "session_setup", "billing")
+    )
+    if isinstance(left_out, list):
+        run.folders_left_out = [x for x in left_out if isinstance(x, str)]
+    if isinstance(setup, dict):
+        run.session_setup = _session_setup(setup)
+    if isinstance(billing, dict):
+        spent = billing.get("credits_usd")
+        if isinstance(spent, int | float) and not isinstance(spent, bool) and 0 <= spent < 1e9:
+            run.billing.credits_usd = float(spent)
+        run.billing.credits_uncounted = billing.get("credits_uncounted") is True
+
+
+def _session_setup(setup: dict[str, Any]) -> dict[str, Any]:
+    """The variables that may go into a box, and whether the session was to think."""
+    given = setup.get("variables")
+    named = given if isinstance(given, dict) else {}
+    found: dict[str, Any] = {
+        "variables": {n: v for n in launch.VARIABLES if isinstance(v := named.get(n), str)}
+    }
+    if isinstance(thinking := setup.get("thinking"), bool):
+        found["thinking"] = thinking
+    return found
 
 
 def as_found(run: Run, engine: str, *, has_box: bool) -> Run:

@@ -43,7 +43,7 @@ def stage(store: Store, run: Run) -> None:
     run = store.change(run.id, engine=engine.name)
     launch.remove_containers(engine, run)
     begin(store, run, "image")
-    version, image, unlike = cli_choice.choose(
+    version, image, unlike, fresh = cli_choice.choose(
         run,
         lambda version: box_image.ensure_image(
             engine,
@@ -54,7 +54,7 @@ def stage(store: Store, run: Run) -> None:
             progress=lambda line: print(line, flush=True),
         ),
     )
-    run = store.change(run.id, cli_version=version)
+    run = store.change(run.id, cli_version=version, fresh=fresh)
     if login is None:
         login, whose = logins.kept_in_a_volume(engine, image, run)
     else:
