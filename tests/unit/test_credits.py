@@ -259,7 +259,7 @@ def test_every_process_keeps_to_the_limit(
         why, made.lost = ends[len(started)]
         started.append(argv[4:])
         made.cli = subprocess.Popen(["true"])
-        made.activity = SimpleNamespace(in_turn=why == "restart")
+        made.activity = SimpleNamespace(has_work=why == "restart")
         return made.cli.wait(), why
 
     monkeypatch.setattr(steward, "VOLUME", str(tmp_path))
