@@ -232,7 +232,8 @@ def _credits(
         else:
             return None
         return Verdict("end", stopped("credits", words))
-    strikes = 0 if progress.listener.included else run.strikes
+    # An allowance that pays for the first request and then does not is no news by itself.
+    strikes = 0 if progress.listener.included and sign.back_at > now else run.strikes
     if now < sign.back_at <= now + _LONGEST_RESET_S:
         until = float(sign.back_at)
     elif 0 < sign.back_at <= now and not strikes:

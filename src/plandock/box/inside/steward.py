@@ -395,7 +395,7 @@ class Steward:
         assert self.cli is not None
         assert self.cli.stdout is not None
         why = ""
-        listener = overage.Listener()
+        listener = overage.Listener(self.wish.get("gateway_judges") is True)
         opened = opening.Opening() if self.resumes else None
         threading.Thread(target=self.see_out, args=(self.cli, self.activity), daemon=True).start()
         heard = output.Output(self.cli.stdout.fileno())
