@@ -262,8 +262,8 @@ def test_work_in_the_background_that_is_cut_off_is_not_done(
 )
 def test_a_run_with_nothing_left_to_do_is_done(messages: tuple[dict[str, Any], ...]) -> None:
     """However its box ended: what was waited for, or given up and named, is no work any more."""
-    for fields in ({}, {"reason": "login"}, {"reason": "disk"}):
-        assert verdict(*messages, **fields).ending.get("target") == "done"
+    for reason in ("", "login", "disk"):
+        assert verdict(*messages, reason=reason).ending.get("target") == "done"
 
 
 def test_work_that_is_cut_off_again_and_again_ends_the_run_in_plain_words() -> None:

@@ -39,6 +39,6 @@ def means(billing: str, left_usd: float | None, capped: bool) -> str:
         return "go-on"
     if billing != "subscription+credits":
         return "stop"
-    if left_usd is not None and left_usd <= 0 and not capped:
-        return "stop"
-    return "go-on" if left_usd is None or capped else "restart"
+    if left_usd is None or capped:
+        return "go-on"
+    return "restart" if left_usd > 0 else "stop"
