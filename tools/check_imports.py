@@ -58,6 +58,7 @@ PEERS: frozenset[tuple[str, str]] = frozenset(
 # Single modules of a peer, which import nothing of plandock, with the reason.
 PEER_LEAVES = frozenset(
     {
+        ("claude", "plandock.box.inside.activity"),  # one rule for what the CLI is at
         ("claude", "plandock.box.inside.overage"),  # one rule for who pays: in box and gateway too
     }
 )

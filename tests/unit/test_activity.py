@@ -100,3 +100,27 @@ def test_a_box_cannot_fill_the_memory_with_tasks(at: Any) -> None:
     for n in range(3000):
         at.take(started(str(n)))
     assert len(at.tasks) == 1000
+
+
+WORK = [
+    ([], True),
+    ([INIT, ANSWER], False),
+    ([INIT, started("a"), ANSWER], True),
+    # A CLI that is ended says so of its tasks, too.
+    ([INIT, started("a"), ANSWER, updated("a", "killed")], True),
+    ([INIT, started("a"), changed("a"), ANSWER, changed()], True),
+    ([INIT, started("a"), ANSWER, ended("a")], True),
+    ([INIT, started("a"), ANSWER, ended("a"), INIT], True),
+    ([INIT, started("a"), ANSWER, ended("a"), INIT, OF_TASK], False),
+    ([INIT, started("a"), updated("a", "killed"), ANSWER], False),
+]
+
+
+@pytest.mark.parametrize(("messages", "has_work"), WORK)
+def test_work_that_a_turn_left_is_done_with_once_a_turn_has_answered_its_end(
+    at: Any, messages: list[dict[str, Any]], has_work: bool
+) -> None:
+    """Otherwise it may have been cut off."""
+    for message in messages:
+        at.take(message)
+    assert at.has_work is has_work

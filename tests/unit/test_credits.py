@@ -44,6 +44,13 @@ USING: dict[str, Any] = {
 REFUSED = {**INCLUDED, "status": "rejected", "unifiedWindows": SPENT}
 OLD_USING = {name: value for name, value in USING.items() if name != "unifiedWindows"}
 
+# Recorded from 2.1.332: credits that are there and not used run low.
+WARNED: dict[str, Any] = {
+    "status": "allowed_warning", "resetsAt": RESET + 777_600, "rateLimitType": "overage",
+    "utilization": 0.8, "overageStatus": "allowed", "overageResetsAt": RESET + 777_600,
+    "isUsingOverage": False, "surpassedThreshold": 0.75, "unifiedWindows": WINDOW,
+}  # fmt: skip
+
 
 def without(info: Mapping[str, Any], *names: str, **changes: Any) -> dict[str, Any]:
     """What the CLI tells, changed."""
@@ -77,6 +84,18 @@ PAID: dict[str, tuple[object, bool, int, bool]] = {
     "a new status": (without(INCLUDED, status="lent"), False, 0, False),
     "a new claim": (without(INCLUDED, rateLimitType="nine_day"), False, 0, False),
     "no object": ("allowed", False, 0, False),
+    # Recorded, 2.1.197: it tells no windows.
+    "a warning, and nothing of the allowance": (
+        without(WARNED, "unifiedWindows", "overageStatus"), False, 0, False),
+    "a warning, while they pay": (without(WARNED, isUsingOverage=True), True, 0, False),
+    "a warning, and they are in use": (without(WARNED, overageInUse=True), True, 0, False),
+    "a warning, used up": (without(WARNED, unifiedWindows=SPENT), False, RESET, True),
+    "a warning, the week used up": (
+        without(WARNED, unifiedWindows={
+            **WINDOW, "seven_day": {"resetsAt": RESET + 9, "status": "rejected"}}),
+        False, RESET + 9, True,
+    ),
+    "a warning with a new word": (without(WARNED, overageInUse="no"), False, 0, False),
 }  # fmt: skip
 NOT_PAID: dict[str, object] = {
     "nothing": None,
@@ -86,6 +105,7 @@ NOT_PAID: dict[str, object] = {
     "credits are there": without(INCLUDED, "overageDisabledReason", overageStatus="allowed"),
     "credits are nearly gone": without(INCLUDED, overageStatus="allowed_warning"),
     "a warning": without(INCLUDED, status="allowed_warning", utilization=0.9),
+    "credits that rest run low": WARNED,
     "a model's own week": without(INCLUDED, rateLimitType="seven_day_overage_included"),
     "a limit": REFUSED,
     "a limit with a name that is not known": without(REFUSED, rateLimitType="nine_day"),
@@ -130,6 +150,35 @@ def test_an_answer_beyond_the_allowance_is_a_sign() -> None:
     assert (sign.certain, sign.back_at) == (False, RESET)
     for message in (SPOKE, event(REFUSED), with_error(REFUSED), tools):
         assert refused.take(message) is None
+
+
+def test_a_last_answer_beyond_the_allowance_is_a_sign() -> None:
+    """No tool says anything after it; a result that is an error was not answered."""
+    for result, signs in ((FINE, True), (failed_result(429), False)):
+        listener = Listener()
+        found = [listener.take(m) for m in (SPOKE, event(REFUSED), result)]
+        assert (found[-1] is not None) is signs
+    limited = Listener()
+    for message in (SPOKE, event(REFUSED), with_error(REFUSED), FINE):
+        assert limited.take(message) is None
+
+
+def test_a_sealed_gateway_judges_what_the_cli_does_not_tell_plainly(ordered: Run) -> None:
+    """What is certain still counts; where credits may pay it lets all out, and so the CLI's word
+    does."""
+    unsure = event(PAID["a new status of credits"][0])
+    for settings, judges in (
+        (Settings(credentials="sealed"), True),
+        (Settings(), False),
+        (Settings(credentials="sealed", billing=WITH_CREDITS), False),
+    ):
+        assert order_of(ordered, settings)["gateway_judges"] is judges
+        run = Run(id=RunId("r222"), settings=settings.to_dict())
+        progress = paying.listening(run)
+        progress.take(json.dumps(unsure).encode())
+        assert (progress.credits is None) is judges
+        progress.take(json.dumps(event(USING)).encode())
+        assert progress.credits is not None
 
 
 # -- the box
@@ -185,16 +234,25 @@ def in_the_box(
     return made, why, started.read_text().splitlines()
 
 
-@pytest.mark.parametrize("name", ["using", "claim", "a new status of credits"])
+@pytest.mark.parametrize(
+    ("name", "wish"),
+    [
+        ("using", {}),
+        ("claim", {"gateway_judges": True}),
+        ("a new status of credits", {}),
+        ("using", {"billing": WITH_CREDITS, "credits_left_usd": 0.0}),
+    ],
+)
 def test_the_cli_is_ended_at_the_first_sign(
     steward: ModuleType,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
     name: str,
+    wish: dict[str, Any],
 ) -> None:
     """The way out is shut, and what the CLI had begun to send is dropped."""
-    made, why, started = in_the_box(steward, monkeypatch, tmp_path, PAID[name][0], True)
+    made, why, started = in_the_box(steward, monkeypatch, tmp_path, PAID[name][0], True, **wish)
     assert (why, len(started)) == ("credits", 1)
     assert not made.relay.gate.is_set()
     said = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
@@ -206,6 +264,7 @@ def test_the_cli_is_ended_at_the_first_sign(
     ("wish", "processes"),
     [
         ({"billing": "subscription"}, 1),
+        ({"billing": "subscription", "gateway_judges": True}, 1),
         ({"billing": WITH_CREDITS, "credits_left_usd": None}, 1),
         ({"billing": WITH_CREDITS, "credits_left_usd": 2.5}, 2),
     ],
@@ -219,10 +278,64 @@ def test_the_cli_goes_on_where_it_may(
 ) -> None:
     """The allowance pays, or credits may; with a limit a new process is told what is left."""
     info = INCLUDED if wish["billing"] == "subscription" else USING
+    if wish.get("gateway_judges"):
+        info = without(WARNED, "unifiedWindows")
     made, why, started = in_the_box(steward, monkeypatch, tmp_path, info, processes == 2, **wish)
     assert (why, len(started), made.seen_result) == ("", processes, True)
     assert made.relay.gate.is_set()
     assert started[-1].endswith("--max-budget-usd 2.5") is (processes == 2)
+
+
+# A subagent is at work when the main turn ends; the CLI takes it along when it is ended.
+_AT_WORK = """#!{python}
+import json, signal, sys, time
+if sys.argv[1:] == ["auth", "status"]:
+    print(json.dumps({{"loggedIn": True, "authMethod": "claude.ai", "apiProvider": "firstParty"}}))
+    sys.exit()
+def tell(**message):
+    print(json.dumps(message), flush=True)
+def end(*_):
+    tell(type="system", subtype="background_tasks_changed", tasks=[])
+    time.sleep(1.5)  # long enough for a look at it
+    sys.exit(143)
+signal.signal(signal.SIGTERM, end)
+sys.stdin.readline()
+open({started!r}, "a").write(" ".join(sys.argv) + "\\n")
+tell(type="system", subtype="init", apiKeySource="none", permissionMode="bypassPermissions")
+if "--max-budget-usd" not in sys.argv:
+    tell(type="system", subtype="task_started", task_id="a", description="Look")
+tell(type="result", subtype="success", is_error=False)
+if "--max-budget-usd" not in sys.argv and {lasts}:
+    print({told!r}, flush=True)
+    time.sleep(45)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize(
+    ("wish", "processes", "expected"),
+    [
+        ({}, 1, ("wait", "usage_limit")),
+        ({"billing": WITH_CREDITS, "credits_left_usd": 2.5}, 2, ("end", "done")),
+    ],
+)
+def test_credits_in_the_background_cut_its_work_off_and_are_not_the_end(
+    steward: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    wish: dict[str, Any],
+    processes: int,
+    expected: tuple[str, str],
+) -> None:
+    """After the main turn's result: the run waits, or a process with the limit goes on."""
+    monkeypatch.setattr(sys.modules[__name__], "_CLI", _AT_WORK)
+    _, _, started = in_the_box(steward, monkeypatch, tmp_path, USING, True, **wish)
+    assert len(started) == processes
+    said = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    found = verdict(*said, **({"billing": WITH_CREDITS} if wish else {}))
+    assert (found.kind, found.reason or found.ending["target"]) == expected
+    assert sum(one.get("event") == "hung-up" for one in said) == processes - 1
 
 
 LIMIT = ["--max-budget-usd", "1"]
@@ -259,7 +372,7 @@ def test_every_process_keeps_to_the_limit(
         why, made.lost = ends[len(started)]
         started.append(argv[4:])
         made.cli = subprocess.Popen(["true"])
-        made.activity = SimpleNamespace(in_turn=why == "restart")
+        made.activity = SimpleNamespace(has_work=why == "restart")
         return made.cli.wait(), why
 
     monkeypatch.setattr(steward, "VOLUME", str(tmp_path))
@@ -305,14 +418,17 @@ def test_a_run_waits_until_the_allowance_is_back() -> None:
 
 
 def test_a_wait_for_an_unknown_time_grows() -> None:
-    """Each look at it can cost a paid request; where the allowance paid in between, it is new."""
+    """Each look at it can cost a paid request; where the allowance paid in between, it is new,
+    but only with a time that is known: otherwise it would never grow."""
     at_once = without(INCLUDED, overageInUse=True)
     waits = [verdict(event(at_once), ended("credits"), strikes=n).until - NOW for n in range(12)]
     assert waits[:3] == [901.0, 1801.0, 3601.0]
     assert waits[-1] == 86_401.0
     assert "this model" in verdict(event(at_once), ended("credits")).message
     again = verdict(event(INCLUDED), event(at_once), ended("credits"), strikes=5)
-    assert again.until - NOW == 901.0
+    assert again.until - NOW == 28_801.0
+    back = verdict(event(INCLUDED), event(USING), ended("credits"), strikes=5)
+    assert (back.until, back.strikes) == (RESET + 1, 1)
     over = event(without(OLD_USING, resetsAt=NOW - 1))
     assert [verdict(over, ended("credits"), strikes=n).until - NOW for n in (0, 1)] == [11, 1801]
 
@@ -379,6 +495,9 @@ def test_a_limit_for_credits_ends_the_run() -> None:
     assert "not known" in unknown.ending["message"]
     below = {**failed_result(529), "total_cost_usd": 0.1}
     assert verdict(*capped, event(USING), below, ended(), **limit).reason == "overloaded"
+    told = (BEGAN, SPOKE, event(USING), credits_told("stop"), ended("credits", 143))
+    resumed = judged(Billing(credits_usd=0.5), *told)
+    assert (resumed.ending["target"], resumed.ending["reason"]) == ("stopped", "credits")
     over = judged(Billing(credits_usd=0.45), *capped, event(USING), below, ended())
     assert over.ending["reason"] == "credits"
 
@@ -469,7 +588,8 @@ def test_the_box_is_told_what_is_left(ordered: Run) -> None:
     ordered.billing.credits_usd = 0.5
     assert order_of(ordered, allowed)["credits_left_usd"] == 1.5
     ordered.billing.credits_usd = 9.0
-    assert order_of(ordered, allowed)["credits_left_usd"] == 0.01
+    assert order_of(ordered, allowed)["credits_left_usd"] == 0.0
+    ordered.billing.credits_usd = 0.5
     less = Settings(billing=WITH_CREDITS, max_credits_usd=2.0, max_budget_usd=0.005)
     assert order_of(ordered, less)["credits_left_usd"] == 0.005
 

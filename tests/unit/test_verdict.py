@@ -206,3 +206,67 @@ def test_who_pays_wins_over_everything() -> None:
     refused = {"type": "plandock", "event": "billing-refused", "api_key_source": "X"}
     found = verdict(refused, rejected(NOW + 20), failed_result(429))
     assert (found.kind, found.ending["exit_code"]) == ("end", 21)
+
+
+INIT = {"type": "system", "subtype": "init", "permissionMode": "bypassPermissions"}
+TASK = {"type": "system", "subtype": "task_started", "task_id": "a", "description": "Serve"}
+KILLED = {**TASK, "subtype": "task_updated", "patch": {"status": "killed"}}
+TOLD = {**TASK, "subtype": "task_notification"}
+OF_TASK = {**FINE, "origin": {"kind": "task-notification"}}
+HUNG_UP = {"type": "plandock", "event": "hung-up"}
+BEGAN = {"type": "plandock", "event": "agent-started"}
+PAID = {
+    "type": "rate_limit_event",
+    "rate_limit_info": {"status": "rejected", "isUsingOverage": True, "resetsAt": NOW + 60},
+}
+LEFT = (BEGAN, INIT, TASK, FINE)  # the main turn has its result, and a task is at work
+
+
+@pytest.mark.parametrize(
+    ("messages", "fields", "expected"),
+    [
+        (LEFT, {}, ("again", "")),  # the engine killed the box
+        ((*LEFT, KILLED), {}, ("again", "")),
+        ((*LEFT, TOLD), {}, ("again", "")),  # its end was not answered
+        ((*LEFT, ended("", -9)), {}, ("again", "")),
+        ((*LEFT, PAID, KILLED, ended("credits", 143)), {}, ("wait", "usage_limit")),
+        ((*LEFT, KILLED, ended("", 143)), {"reason": "login"}, ("wait", "login")),
+        ((*LEFT, ended("", 143)), {"reason": "disk"}, ("wait", "disk")),
+        ((*LEFT, BEGAN, ended("", 137)), {}, ("again", "")),  # the process with the limit
+        (
+            (*LEFT, ended("", 137)),
+            {"reason": "login", "stop_requested": True},
+            ("end", "stopped"),
+        ),
+    ],
+)
+def test_work_in_the_background_that_is_cut_off_is_not_done(
+    messages: tuple[dict[str, Any], ...], fields: dict[str, Any], expected: tuple[str, str]
+) -> None:
+    """The main turn's result is not the run's end while anything of it is still at work."""
+    found = verdict(*messages, box=BoxEnd(exit_code=137), **fields)
+    assert (found.kind, found.reason or found.ending.get("reason", "")) == expected
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        (BEGAN, INIT, FINE),  # the box was killed with nothing at work
+        (BEGAN, INIT, FINE, PAID, ended("credits", 143)),
+        (*LEFT, TOLD, INIT, OF_TASK, HUNG_UP, ended()),
+        (*LEFT, TOLD, INIT, OF_TASK),
+        (*LEFT, TOLD, INIT, PAID, OF_TASK, ended("credits", 0)),
+        (*LEFT, {"type": "plandock", "event": "background-left", "tasks": ["Serve"]}, ended()),
+        (*LEFT, KILLED, HUNG_UP, ended("the CLI did not end after its result", -9)),
+    ],
+)
+def test_a_run_with_nothing_left_to_do_is_done(messages: tuple[dict[str, Any], ...]) -> None:
+    """However its box ended: what was waited for, or given up and named, is no work any more."""
+    for reason in ("", "login", "disk"):
+        assert verdict(*messages, reason=reason).ending.get("target") == "done"
+
+
+def test_work_that_is_cut_off_again_and_again_ends_the_run_in_plain_words() -> None:
+    """The agent's own words of success are not the reason of a failure."""
+    found = verdict(*LEFT, strikes=4)
+    assert (found.ending["reason"], "result" in found.ending["message"]) == ("agent", True)

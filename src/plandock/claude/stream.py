@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from plandock.box.inside.activity import Activity
 from plandock.box.inside.overage import Listener, Sign, sign_in
 from plandock.claude.spending import Spending
 from plandock.printable import one_line
@@ -50,6 +51,8 @@ class Progress:
     ended: dict[str, Any] | None = None
     anew: bool = False  # the conversation could not be opened, the agent began from the plan
     answered: bool = False  # the prompt has a result, not the end of some task alone
+    activity: Activity = field(default_factory=Activity)  # of the last process of the CLI
+    hung_up: bool = False  # the steward saw no more work for that process, or waits no longer
     models: list[str] = field(default_factory=list)  # of the main thread's answers, in order
     notes: list[str] = field(default_factory=list)
 
@@ -66,6 +69,7 @@ class Progress:
             self.isolation_fault = self.isolation_fault or "it began without saying how it is"
         if kind != "plandock":
             self.credits = self.listener.take(message) or self.credits
+            self.activity.take(message)
         if kind == "system" and sub == "init":
             self.init = message
             self.result = None  # a turn has begun: what it ends with counts
@@ -150,6 +154,9 @@ class Progress:
             self.auth_status = message.get("status")
         elif event == "agent-started":
             self.spending.process_began()
+            self.activity, self.hung_up = Activity(), False
+        elif event == "hung-up":
+            self.hung_up = True
         elif event == "credits":
             self.credits = self.credits or Sign.of(message)
             self.credits_heeded = True
@@ -165,6 +172,7 @@ class Progress:
         elif event == "line-cut":
             self._note(f"a line of {_count(message.get('bytes'))} bytes in the log was left out")
         elif event == "background-left":
+            self.hung_up = True
             tasks = message.get("tasks")
             names = [_text(t, 100) for t in tasks[:20]] if isinstance(tasks, list) else []
             self._note(f"still at work in the background when the run ended: {', '.join(names)}")
@@ -210,6 +218,12 @@ class Progress:
             and self.result.get("subtype") == "success"
             and self.result.get("is_error") is False
         )
+
+    @property
+    def finished(self) -> bool:
+        """Whether all is done: it succeeded, and nothing of it was at work in the background when
+        its box was ended, by whomever."""
+        return self.succeeded and (self.hung_up or not self.activity.has_work)
 
     @property
     def closing_words(self) -> str:

@@ -12,6 +12,7 @@ from plandock.claude.billing import neutral_settings
 from plandock.claude.login import Login
 from plandock.runs.model import Run
 from plandock.settings.keys import Settings
+from plandock.supervisor import paying
 from plandock.supervisor.briefing import prompt, prompt_again, prompt_anew
 
 # `plan` and question tools wait for a person, of whom there is none in a box; the push rule is a
@@ -67,6 +68,7 @@ def start_order(
         "settings": fixed,
         "billing": settings.billing,
         "credits_left_usd": _credits_left_usd(run, settings),
+        "gateway_judges": paying.gateway_judges(settings.billing, settings.credentials),
         "by_route": by_route,
         "cwd": run.cwd,
         "name": who[0],
@@ -92,6 +94,5 @@ def _credits_left_usd(run: Run, settings: Settings) -> float | None:
     """What the CLI may use once usage credits pay; None: without a limit."""
     if settings.max_credits_usd is None:
         return None
-    # With nothing left one request is enough to end it.
-    left = max(0.01, settings.max_credits_usd - (run.billing.credits_usd or 0.0))
+    left = max(0.0, settings.max_credits_usd - (run.billing.credits_usd or 0.0))
     return min(left, settings.max_budget_usd or left)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from plandock.box import launch
-from plandock.box.inside.overage import Sign
+from plandock.box.inside.overage import Listener, Sign
 from plandock.claude.stream import Progress
 from plandock.engines.protocol import Engine
 from plandock.runs.model import Billing, Run
@@ -34,6 +34,18 @@ def stop_unheeded(engine: Engine, run: Run, progress: Progress) -> None:
     if progress.credits is not None and not progress.credits_heeded and stops(run):
         say(f"usage credits pay: {progress.credits.why}")
         engine.stop(launch.names_of(run).box)
+
+
+def gateway_judges(billing: object, credentials: object) -> bool:
+    """Whether a sealed gateway stops what usage credits pay for, by the API's own headers: what
+    the CLI tells counts beside it only where that is certain."""
+    return credentials == "sealed" and billing not in (WITH_CREDITS, "api-key")
+
+
+def listening(run: Run) -> Progress:
+    """A new reading of what the run's box says."""
+    judges = gateway_judges(run.settings.get("billing"), run.settings.get("credentials"))
+    return Progress(listener=Listener(certain_only=judges))
 
 
 def stops(run: Run) -> bool:

@@ -32,11 +32,11 @@ def follow(store: Store, run: Run) -> None:
     """Read the box's log from its start to its end, then move the run on."""
     engine = detect.choose(run.engine)
     box = launch.names_of(run).box
-    progress = Progress()
+    progress = paying.listening(run)
     state = engine.inspect(box)
     if state is None:
         # Removed by somebody: what was kept of its output is all there is.
-        progress = read_progress(_events(run), run.events_offset)
+        progress = read_progress(_events(run), run.events_offset, progress)
     else:
         with Watch(engine, run):
             while state is not None:
@@ -57,7 +57,7 @@ def follow(store: Store, run: Run) -> None:
 def _read(store: Store, engine: Engine, run: Run, *, follow: bool = True) -> Progress:
     """One reading of the log, which is the truth: from its start, so that a second reader of the
     same attempt writes the same into events.jsonl."""
-    progress = Progress()
+    progress = paying.listening(run)
     reader = engine.logs(launch.names_of(run).box, follow=follow)
     assert reader.stdout is not None
     try:
@@ -78,13 +78,15 @@ def _read(store: Store, engine: Engine, run: Run, *, follow: bool = True) -> Pro
     return progress
 
 
-def read_progress(events: Path | IO[bytes], offset: int = 0) -> Progress:
+def read_progress(
+    events: Path | IO[bytes], offset: int = 0, progress: Progress | None = None
+) -> Progress:
     """What a run's kept output tells, from one attempt's beginning on."""
-    progress = Progress()
+    progress = progress or Progress()
     if isinstance(events, Path):
         if events.is_file():
             with open(events, "rb") as file:
-                return read_progress(file, offset)
+                return read_progress(file, offset, progress)
         return progress
     events.seek(offset)
     for line in lines_of(events):

@@ -75,7 +75,7 @@ def judge(
         return Verdict("end", stopped("stopped"))
     if run.reason == "timeout" or (progress.ended or {}).get("why") == "timeout":
         return Verdict("end", stopped("timeout", "the run reached its time limit"))
-    if run.reason == "disk" and not progress.succeeded:
+    if run.reason == "disk" and not progress.finished:
         return Verdict(
             "wait",
             reason="disk",
@@ -83,19 +83,20 @@ def judge(
             hint="make room there; the run goes on by itself",
             strikes=run.strikes,
         )
-    if run.reason == "login" and not progress.succeeded:
+    if run.reason == "login" and not progress.finished:
         # The watch ended the box: this machine has another account's login now.
         return Verdict(
             "wait", reason="login", message=run.message, hint=run.hint, strikes=run.strikes,
             kept=True,
         )  # fmt: skip
-    result = progress.result or {}
-    if not progress.succeeded and (paid := _credits(run, progress, result, now, jitter)):
+    # A success with work left in the background is no result: that work was cut off.
+    result = {} if progress.succeeded else progress.result or {}
+    if not progress.finished and (paid := _credits(run, progress, result, now, jitter)):
         return paid
     if result.get("subtype") in ("error_max_turns", "error_max_budget_usd"):
         reason = "max_turns" if result["subtype"] == "error_max_turns" else "budget"
         return Verdict("end", stopped(reason, progress.closing_words or f"{reason} was reached"))
-    if progress.succeeded:
+    if progress.finished:
         well = {"reason": "", "exit_code": 0, "message": "", "hint": ""}
         return Verdict("end", {"target": str(State.DONE), **well})
     status = result.get("api_error_status")
@@ -231,7 +232,8 @@ def _credits(
         else:
             return None
         return Verdict("end", stopped("credits", words))
-    strikes = 0 if progress.listener.included else run.strikes
+    # An allowance that pays for the first request and then does not is no news by itself.
+    strikes = 0 if progress.listener.included and sign.back_at > now else run.strikes
     if now < sign.back_at <= now + _LONGEST_RESET_S:
         until = float(sign.back_at)
     elif 0 < sign.back_at <= now and not strikes:
@@ -261,7 +263,8 @@ def _backoff(
 ) -> Verdict:
     strikes = _in_a_row(run, progress)
     status = (progress.result or {}).get("api_error_status")
-    what = progress.closing_words[:200] or ("silence" if progress.ended else "")
+    said = "" if progress.succeeded else progress.closing_words[:200]
+    what = said or ("silence" if progress.ended else "")
     return Verdict(
         "wait",
         reason="overloaded",
@@ -298,6 +301,7 @@ def _broken_off(run: Run, progress: Progress, box: BoxEnd, result: dict[str, Any
             return Verdict(
                 "end", failed("memory", "the box ran out of memory", 10, "raise `memory`")
             )
-        words = progress.closing_words or f"the agent ended without a result{why and ': '}{why}"
+        words = progress.closing_words if result else ""
+        words = words or f"the agent ended without a result{why and ': '}{why}"
         return Verdict("end", failed("agent", words, 10, f"plandock logs {run.id}"))
     return Verdict("again", message=why or "the box ended without a word", strikes=strikes)

@@ -31,6 +31,7 @@ class Activity:
         self._awaits_turn = False  # a task has ended, and its turn has not begun
         self._tasks: dict[str, str] = {}
         self._unheard: set[str] = set()  # tasks that have ended, and no notification came
+        self._left_over = False  # the last turn ended with work in the background
         self._moved_at = time.monotonic()
 
     def take(self, message: dict[str, Any]) -> None:
@@ -40,33 +41,36 @@ class Activity:
             self._moved_at = time.monotonic()
             if kind == "system" and sub == "init":
                 self._in_turn, self._awaits_turn = True, False
+                self._left_over = False
             elif kind == "result":
                 self._in_turn = False
                 if not answers_a_task(message):
                     self._owes_answer = False
             elif kind == "system":
                 self._take_task(sub, message)
+            if not self._in_turn and (self._tasks or self._awaits_turn or self._unheard):
+                self._left_over = True
         self.moved.set()
 
     def _take_task(self, sub: object, message: dict[str, Any]) -> None:
-        task = message.get("task_id")
+        task = _key(message)
         if sub == "background_tasks_changed" and isinstance(message.get("tasks"), list):
             found = [t for t in message["tasks"] if isinstance(t, dict)]
             before = self._tasks
-            self._tasks = {str(t.get("task_id")): _name(t) for t in found[:_MOST_TASKS]}
+            self._tasks = {_key(t): _name(t) for t in found[:_MOST_TASKS]}
             self._unheard |= before.keys() - self._tasks.keys()
         elif sub == "task_started" and len(self._tasks) < _MOST_TASKS:
-            self._tasks[str(task)] = _name(message)
+            self._tasks[task] = _name(message)
         elif sub == "task_updated":
             patch = message.get("patch")
             status = patch.get("status") if isinstance(patch, dict) else None
             if status is not None and status not in _AT_WORK:
-                known = self._tasks.pop(str(task), None) is not None
+                known = self._tasks.pop(task, None) is not None
                 if known and status in _ENDED:
-                    self._unheard.add(str(task))
+                    self._unheard.add(task)
         elif sub == "task_notification":
-            self._tasks.pop(str(task), None)
-            self._unheard.discard(str(task))
+            self._tasks.pop(task, None)
+            self._unheard.discard(task)
             self._awaits_turn = not self._in_turn
 
     @property
@@ -80,6 +84,15 @@ class Activity:
         """Whether a task has ended and the turn that follows has not begun."""
         with self._lock:
             return self._awaits_turn or bool(self._unheard)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a turn goes on, or the last one left work whose end none has answered.
+
+        A CLI that is ended tells its tasks as ended, too: so a task's end alone lifts nothing.
+        """
+        with self._lock:
+            return self._in_turn or self._owes_answer or self._left_over
 
     @property
     def tasks(self) -> list[str]:
@@ -100,5 +113,13 @@ def answers_a_task(result: dict[str, Any]) -> bool:
     return isinstance(origin, dict) and origin.get("kind") == "task-notification"
 
 
+def _key(message: dict[str, Any]) -> str:
+    return _text(message.get("task_id"))
+
+
 def _name(task: dict[str, Any]) -> str:
-    return str(task.get("description") or task.get("task_type") or "a task")[:100]
+    return _text(task.get("description")) or _text(task.get("task_type")) or "a task"
+
+
+def _text(value: object) -> str:
+    return value[:100] if isinstance(value, str) else ""

@@ -99,10 +99,13 @@ def sign_in(info: object) -> Sign | None:
     status, credit, claim = (
         info.get(name) for name in ("status", "overageStatus", "rateLimitType")
     )
+    if claim == "overage" and status == "allowed_warning":
+        # A warning takes the place of status and claim in what the CLI tells (measured).
+        if not unknown and _warns_of_unused(info):
+            return None
+        return _sign(info, "not known who pays (a warning about usage credits)", False)
     if claim == "overage" and status != "rejected":
-        # A warning takes the place of the claim in what the CLI tells (read, 2.1.332).
-        why = "the API counts the request against them (claim: overage)"
-        return _sign(info, why, status != "allowed_warning")
+        return _sign(info, "the API counts the request against them (claim: overage)", True)
     if status == "rejected" and credit in _ALLOWED:
         return _sign(info, "the allowance is used up, and credits are allowed", True)
     if status not in (None, *_ALLOWED, "rejected"):
@@ -118,15 +121,33 @@ def sign_in(info: object) -> Sign | None:
     return None
 
 
+def _warns_of_unused(info: Mapping[str, object]) -> bool:
+    """Whether the CLI warns that credits run low while the allowance still pays: no window of it
+    is used up (told since 2.1.332)."""
+    threshold, windows = info.get("surpassedThreshold"), info.get("unifiedWindows")
+    if not isinstance(threshold, (int, float)) or not isinstance(windows, Mapping):
+        return False
+    told = [one.get("status") if isinstance(one, Mapping) else None for one in windows.values()]
+    session = windows.get("five_hour")
+    return (
+        info.get("isUsingOverage") is False
+        and isinstance(session, Mapping)
+        and session.get("status") == "allowed"
+        and all(status in _ALLOWED for status in told)
+    )
+
+
 def answered_although(info: Mapping[str, object]) -> Sign:
     """For an answer that came although the allowance is used up and no credits are named."""
     return _sign(info, "not known who pays (answered beyond the allowance)", False)
 
 
 class Listener:
-    """Listens to the CLI's messages for the first sign."""
+    """Listens to the CLI's messages for the first sign; ``certain_only`` where a sealed gateway
+    judges what is not known, by the API's own headers."""
 
-    def __init__(self) -> None:
+    def __init__(self, certain_only: bool = False) -> None:
+        self._certain_only = certain_only
         self.sign: Sign | None = None
         self.info: Mapping[str, object] = {}  # the latest that the CLI told
         self.included = False  # an answer was the allowance's, before the first sign
@@ -150,14 +171,21 @@ class Listener:
                 self.required = rejected and "credits_required" in codes
                 if self.sign is None and found is None and not rejected:
                     self.included = True
-        elif refused and message.get("type") == "user":
+        elif refused and (message.get("type") == "user" or _is_answer(message)):
             # The event stands between an answer and what its tools said; after a refusal the CLI
             # itself speaks (measured, both versions).
             found = answered_although(self.info)
         if found is None or self.sign is not None:
             return None
+        if self._certain_only and not found.certain:
+            return None
         self.sign = found
         return found
+
+
+def _is_answer(message: Mapping[str, object]) -> bool:
+    """Whether it is a result that is no error."""
+    return message.get("type") == "result" and message.get("is_error") is False
 
 
 def _sign(info: Mapping[str, object], why: str, certain: bool) -> Sign:

@@ -33,10 +33,12 @@ def means(billing: str, left_usd: float | None, capped: bool) -> str:
     """What follows from a sign that usage credits pay: ``stop``, ``restart`` or ``go-on``.
 
     ``restart``: only a new process of the CLI can be told how much credits are left for it, and
-    counts from there.
+    counts from there; with nothing left for it, not even that.
     """
     if billing == "api-key":
         return "go-on"
     if billing != "subscription+credits":
         return "stop"
-    return "go-on" if left_usd is None or capped else "restart"
+    if left_usd is None or capped:
+        return "go-on"
+    return "restart" if left_usd > 0 else "stop"

@@ -68,6 +68,7 @@ class Steward:
         self.ended = threading.Event()
         self.seen_result = False
         self.lost = ""  # the CLI's words where it could not open the conversation
+        self.cut = False  # the present process is ended from outside, at work or not
         self.capped = False  # the CLI has been told how much usage credits are left for it
         self.prompt = ""
         self.resumes = False
@@ -241,7 +242,7 @@ class Steward:
         code, why = self.converse([*head, *words, *self.cap()], env)
         if why != "restart":
             return code, why
-        if not self.activity.in_turn:
+        if not self.activity.has_work:
             return code, ""  # that answer was the last
         assert self.cli is not None
         with self.speaking, self.cli:  # its pipes are closed
@@ -327,7 +328,8 @@ class Steward:
             self.cli.wait()
             return 1, "billing"
         self.relay.gate.clear()
-        self.activity = at = activity.Activity()
+        at = activity.Activity()
+        self.activity, self.cut = at, False
         watch = watchdog.Watchdog(
             limit_s=self.wish.get("time_left_s"),
             silence_s=self.wish.get("silence_s"),
@@ -354,6 +356,7 @@ class Steward:
 
     def cut_short(self) -> None:
         """The time is over, or nothing comes any more: end the CLI, and the box with it."""
+        self.cut = True
         if self.cli is not None:
             self.cli.terminate()
             try:
@@ -392,7 +395,7 @@ class Steward:
         assert self.cli is not None
         assert self.cli.stdout is not None
         why = ""
-        listener = overage.Listener()
+        listener = overage.Listener(self.wish.get("gateway_judges") is True)
         opened = opening.Opening() if self.resumes else None
         threading.Thread(target=self.see_out, args=(self.cli, self.activity), daemon=True).start()
         heard = output.Output(self.cli.stdout.fileno())
@@ -441,6 +444,7 @@ class Steward:
             say("credits", then=then, **dataclasses.asdict(sign))
         if then == "go-on":
             return ""
+        self.cut = True
         threading.Thread(target=self.end_soon, args=(self.cli,), daemon=True).start()
         return "credits" if then == "stop" else then
 
@@ -474,8 +478,10 @@ class Steward:
                 continue
             if at.awaits_turn and quiet_s <= END_S:
                 continue
-            if tasks:
-                say("background-left", tasks=tasks)
+            if not self.cut:
+                if tasks:
+                    say("background-left", tasks=tasks)
+                say("hung-up")
             self.hang_up()
             hung_up_at = time.monotonic()
 
@@ -496,6 +502,7 @@ class Steward:
 
     def stop(self, *_: object) -> None:
         """End the agent, gently; the harvest takes what it has done."""
+        self.cut = True
         say("stopping")
         if self.cli is None:
             self.ended.set()
