@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from plandock import paths
-from plandock.cli import hooks_off, managed
+from plandock.cli import doctor, hooks_off, managed
 from plandock.cli import missed as misses
 from plandock.errors import PlandockError
 from plandock.hook import launcher, missed, mods
@@ -25,6 +25,7 @@ from plandock.hook.payload import Event
 from plandock.hook.settings_file import Wired
 from plandock.runs.model import utc_time
 from plandock.runs.store import Store
+from plandock.settings import Settings
 from tests.support.managed import add_mod
 
 DATA = Path(__file__).parent / "data/acceptances"
@@ -253,6 +254,42 @@ def test_switches_of_user_and_repository(key, file, etc, tmp_path) -> None:
     assert looked("user") == [False]
     assert looked("managed") == [True]
     assert looked("managed", version="2.1.197") == [key == "disableAllHooks"]
+
+
+SHELLS = ("LD_PRELOAD", "SHELLOPTS", "BASH_FUNC_f%%", "DYLD_X", "ENV")
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("name", SHELLS)
+def test_a_variable_that_ends_the_shell_of_a_hook_is_an_error(name, file, etc, tmp_path) -> None:
+    """Whatever its value; 2.1.332 keeps it from managed hooks, 2.1.197 does not (measured)."""
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text(json.dumps({"env": {name: "", "FOO": "1"}}))
+
+    def looked(*scopes: str, version: str = "2.1.332") -> list[bool | None]:
+        found = hooks_off.look(place(tmp_path, *scopes, version=version), repository=True)
+        return [x.ok for x in found if name in x.detail and str(tmp_path / file) in x.detail]
+
+    assert looked("user") == looked("user", version="2.1.197") == [False]
+    assert looked("managed") == [True]
+    assert looked("managed", version="2.1.197") == [False]
+
+
+def test_doctor_does_not_call_such_a_variable_not_honoured(
+    etc, tmp_path, home, monkeypatch
+) -> None:
+    """It reaches the shell of hooks here; one that does not is kept out everywhere."""
+    file = tmp_path / "repo/.claude/settings.json"
+    file.parent.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "repo")
+    ground = doctor.Ground({}, tmp_path / "config", tmp_path / "repo", Settings())
+    for name, honoured in (("LD_PRELOAD", True), ("DOCKER_HOST", False)):
+        file.write_text(json.dumps({"env": {name: "x"}}))
+        (said,) = [
+            x.detail for x in doctor._repository(ground) if f"variable(s) {name}" in x.detail
+        ]
+        assert ("not honoured" in said) != honoured
+        assert ("the shell of its hooks" in said) == honoured
 
 
 @pytest.mark.parametrize(("version", "ok"), [("2.1.197", None), ("2.1.332", False), ("", False)])
