@@ -190,6 +190,107 @@ def test_an_event_that_is_put_together_at_run_time_counts_as_reaching(tmp_path) 
     assert mod.reaches
 
 
+REGISTER = "export function register(on) {\n  on('ui.render', () => ({}));\n%s}\n"
+TRICKS = (
+    "import {more} from './more'\n" + REGISTER % "  more(on);\n",
+    REGISTER % "  on('classic\\u002ePostToolUse', () => ({}));\n",
+    REGISTER % "  on('*', () => ({}));\n",
+    REGISTER % "  const o = on; o('classic.PostToolUse', () => ({}));\n",
+    REGISTER % "  on.call(null, 'classic.PostToolUse', () => ({}));\n",
+    "export const register = (f) => f('classic.PostToolUse', () => ({}));\n// on('ui.render')\n",
+)
+
+
+@pytest.mark.parametrize("text", TRICKS)
+def test_a_mod_whose_text_does_not_show_all_counts_as_reaching(text, etc, tmp_path) -> None:
+    """At a conversation's start as well; what its text does name is added to the validator's."""
+    folder = add_mod(tmp_path / ".claude", "ui.render")
+    assert mods.at_start(str(tmp_path), tmp_path / "none") == ""
+    (folder / "hooks/register.ts").write_text(text)
+    assert "can swallow" in mods.at_start(str(tmp_path), tmp_path / "none")
+    program = tmp_path / "validator"
+    module = {"uses": {"events": ["turn.end"]}}
+    answer = {"contents": [{"type": "hooks", "modules": [module]}]}
+    program.write_text(f"#!/bin/sh\necho '{json.dumps(answer)}'\n")
+    program.chmod(0o755)
+    (mod,) = mods.in_reach([tmp_path], tmp_path / "none")
+    judged = mods.validated(mod, program)
+    assert judged.events == ("turn.end", "ui.render")
+
+
+def test_a_module_with_types_alone_is_plain(tmp_path) -> None:
+    """What TypeScript takes away again brings no code along."""
+    folder = add_mod(tmp_path / ".claude", "ui.render")
+    text = "import type { On, Hooks } from 'claude'\n" + REGISTER.replace("(on)", "(on: On)") % ""
+    (folder / "hooks/register.ts").write_text(text)
+    (mod,) = mods.in_reach([tmp_path], tmp_path / "none")
+    assert not mod.reaches
+
+
+def marketplace(root: Path, *events: str, source: object = "./skills/helper") -> Path:
+    """A folder that is a marketplace with one plugin in it."""
+    add_mod(root, *events)
+    listed = {"name": "m", "plugins": [{"name": "helper", "source": source}]}
+    (root / ".claude-plugin").mkdir()
+    (root / ".claude-plugin/marketplace.json").write_text(json.dumps(listed))
+    return root
+
+
+def enable(file: Path, source: object = None, *, on: bool = True) -> None:
+    """A settings file with the plugin `helper@m` and where its marketplace is."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    held = {"extraKnownMarketplaces": {"m": {"source": source}}} if source else {}
+    file.write_text(json.dumps({**held, "enabledPlugins": {"helper@m": on}}))
+
+
+@pytest.mark.parametrize("path", ["./mk", "{root}/mk", "./mk/.claude-plugin/marketplace.json"])
+@pytest.mark.parametrize("event", ["classic.PostToolUse", "ui.render"])
+def test_a_mod_of_a_marketplace_that_the_repository_brings(path, event, etc, tmp_path) -> None:
+    """It loads with no question asked (measured); `doctor`, `init` and the start tell."""
+    repo = tmp_path / "repo"
+    marketplace(repo / "mk", event)
+    kind = "file" if path.endswith("json") else "directory"
+    source = {"source": kind, "path": path.format(root=repo)}
+    enable(repo / ".claude/settings.json", source)
+    reaches = event != "ui.render"
+    found = hooks_off.look(place(tmp_path, "user", version="2.1.332"), repository=True)
+    assert [x.ok for x in found if "mk/skills/helper" in x.detail] == [not reaches]
+    assert bool(mods.at_start(str(repo), tmp_path / "config")) == reaches
+    enable(repo / ".claude/settings.local.json", on=False)
+    assert mods.in_reach([repo], tmp_path / "config") == []
+
+
+@pytest.mark.parametrize("source", [{"source": "github", "repo": "x/y"}, None])
+def test_a_plugin_that_comes_from_elsewhere_is_not_known(source, etc, tmp_path) -> None:
+    """Until it is installed, or its marketplace lies here."""
+    repo, config = tmp_path / "repo", tmp_path / "config"
+    enable(repo / ".claude/settings.json", source)
+    (one,) = hooks_off.look(place(tmp_path, "user"), repository=True)
+    assert one.ok is False
+    assert "helper@m" in one.detail
+    assert [x.ok for x in hooks_off.look(place(tmp_path, "managed"))] == [True]
+    installed = add_mod(tmp_path / "cache", "ui.render")
+    (config / "plugins").mkdir(parents=True)
+    entries = {"plugins": {"helper@m": [{"installPath": str(installed)}]}}
+    (config / "plugins/installed_plugins.json").write_text(json.dumps(entries))
+    assert [x.ok for x in hooks_off.look(place(tmp_path, "user"))] == [True]
+
+
+def test_a_marketplace_that_claude_code_knows_is_read_where_it_lies(tmp_path) -> None:
+    """Hooks that stand in its entry count as the plugin's; no manifest is needed then."""
+    repo, config = tmp_path / "repo", tmp_path / "config"
+    root = marketplace(tmp_path / "known", "ui.render")
+    enable(repo / ".claude/settings.json")
+    (config / "plugins").mkdir(parents=True)
+    listed = {"m": {"source": {"source": "github"}, "installLocation": str(root)}}
+    (config / "plugins/known_marketplaces.json").write_text(json.dumps(listed))
+    assert [m.reaches for m in mods.in_reach([repo], config)] == [False]
+    entry = {"name": "helper", "source": "./other", "hooks": {"modules": ["./x.ts"]}}
+    (root / "other").mkdir()
+    (root / ".claude-plugin/marketplace.json").write_text(json.dumps({"plugins": [entry]}))
+    assert [m.reaches for m in mods.in_reach([repo], config)] == [True]
+
+
 def test_the_start_of_a_conversation_names_them_unless_managed(etc, tmp_path) -> None:
     """And says nothing where there is none."""
     assert mods.at_start(str(tmp_path), tmp_path / "none") == ""

@@ -185,7 +185,7 @@ def _mods(place: Place) -> Iterator[Look]:
     here = mods_here(place)
     known = {mod.folder for mod in here}
     for mod in here:
-        said = f"the mod {mod} runs inside Claude Code"
+        said = f"{mod} runs inside Claude Code"
         if not mod.reaches:
             yield Look(True, f"{said}; it reaches for no hook")
         elif place.holds:
@@ -199,11 +199,12 @@ def _mods(place: Place) -> Iterator[Look]:
                 "this machine",
                 f"look at who wrote it; {_HOLDS}; by hand: {BY_HAND}",
             )
-    above = project.folders_of(place.cwd, {})[1:]
-    for mod in mods.in_reach(above, place.config_dir):
-        if mod.folder not in known and mod.reaches and not place.holds:
-            top = mod.folder.parents[2]
-            yield Look(None, f"the mod {mod} runs where Claude Code is started in {top}", _HOLDS)
+    for top in project.folders_of(place.cwd, {})[1:]:
+        for mod in mods.in_reach([top], place.config_dir):
+            if mod.folder not in known and mod.reaches and not place.holds:
+                known.add(mod.folder)
+                said = f"{mod} runs where Claude Code is started in {top}"
+                yield Look(None, said, _HOLDS)
 
 
 def _missed(place: Place) -> Iterator[Look]:
