@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
+import re
 import subprocess
 import tempfile
 import time
@@ -15,14 +15,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from plandock import paths
-from plandock.cli import doctor, hooks_off, managed
+from plandock.cli import doctor, hooks_off, managed, setting_up
 from plandock.cli import missed as misses
 from plandock.errors import PlandockError
 from plandock.hook import launcher, missed, mods
 from plandock.hook.payload import Event
 from plandock.hook.settings_file import Wired
+from plandock.runs import marks
 from plandock.runs.model import utc_time
 from plandock.runs.store import Store
 from plandock.settings import Settings
@@ -401,11 +403,15 @@ def test_a_mod_is_an_error_where_the_version_loads_it(version, ok, etc, tmp_path
     assert [x.ok for x in hooks_off.look(place(tmp_path, "managed", version=version))] == [True]
 
 
-def conversation(tmp_path: Path, version: str, case: str) -> Path:
-    """A recorded conversation where Claude Code keeps those of `repo`."""
+def conversation(tmp_path: Path, version: str, case: str, at: float | None = None) -> Path:
+    """A recorded conversation where Claude Code keeps those of `repo`, of that time."""
     folder = tmp_path / "config/projects" / paths.project_key(str(tmp_path / "repo"))
     folder.mkdir(parents=True, exist_ok=True)
-    return Path(shutil.copy(DATA / version / f"{case}.jsonl", folder / f"{SESSION}.jsonl"))
+    file = folder / f"{SESSION}.jsonl"
+    then = utc_time(time.time() - 60.0 if at is None else at)
+    text = (DATA / version / f"{case}.jsonl").read_text()
+    file.write_text(re.sub('"timestamp":"[^"]*"', f'"timestamp":"{then}"', text))
+    return file
 
 
 def watched(since: float = 1.0) -> None:
@@ -470,6 +476,70 @@ def test_what_was_accepted_before_plandock_is_no_miss(tmp_path, home) -> None:
     assert missed.find(str(file), SESSION, mode="auto") is None
     watched(time.time() + 1e6)
     assert missed.find(str(file), SESSION, mode="auto") is None
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("case", ["auto", "cleared"])
+def test_a_long_conversation_is_read_whole(version, case, tmp_path, home) -> None:
+    """An acceptance before many megabytes, and after a line that nobody would keep in memory."""
+    file = conversation(tmp_path, version, case)
+    watched()
+    line = json.dumps({"type": "user", "message": {"content": "x" * 1_000_000}}) + "\n"
+    endless = '{"toolUseResult":"' + "x" * (9 << 20) + '"}\n'
+    file.write_text(endless + file.read_text() + line * 5)
+    assert missed.find(str(file), SESSION, mode="auto") is not None
+    missed.note_cleared(SESSION, str(file))
+    if case == "cleared":
+        assert missed.find(str(file), "another", mode="auto") is None
+
+
+def test_what_is_older_than_what_hooks_noted_is_no_miss(tmp_path, home) -> None:
+    """A mark of an acceptance goes after 40 days."""
+    watched()
+    for days, count in ((41, 0), (38, 1)):
+        conversation(tmp_path, "2.1.197", "auto", time.time() - days * 86400.0)
+        assert len(misses.known(tmp_path / "repo", tmp_path / "config")) == count
+
+
+def test_one_word_of_the_user_settles_all_misses_of_a_conversation(tmp_path, home) -> None:
+    """Those up to now; a later one is said again."""
+    file = conversation(tmp_path, "2.1.197", "auto")
+    first = file.read_text()
+    second = re.sub("toolu_[0-9A-Za-z]+", lambda m: m[0] + "x", first)
+    file.write_text(first + second)
+    watched()
+    assert len(misses.known(tmp_path / "repo", tmp_path / "config")) == 1
+    assert misses.settle(SESSION)
+    assert misses.known(tmp_path / "repo", tmp_path / "config") == []
+    conversation(tmp_path, "2.1.197", "auto", time.time() + 5.0)
+    file.write_text(file.read_text().replace("toolu_", "toolu_y"))
+    assert len(misses.known(tmp_path / "repo", tmp_path / "config")) == 1
+
+
+def test_what_was_accepted_while_nothing_was_wired_is_no_miss(tmp_path, home, monkeypatch) -> None:
+    """The last `uninit` ends the watch, and the next `init` begins another."""
+    repo = tmp_path / "repo"
+    repo.mkdir()
+    monkeypatch.chdir(repo)
+    conversation(tmp_path, "2.1.197", "auto")
+    watched()
+    assert CliRunner().invoke(setting_up.uninit, ["--json"]).exit_code == 0
+    assert misses.known(repo, tmp_path / "config") == []
+    missed.watch_from_now()
+    assert misses.known(repo, tmp_path / "config") == []
+
+
+def test_a_miss_is_noted_with_the_folder_of_its_conversation(tmp_path, home) -> None:
+    """Not with the one that its shell stands in: what hands it off by hand is called there."""
+    repo, shell = tmp_path / "repo", tmp_path / "elsewhere"
+    (repo / ".git").mkdir(parents=True)
+    shell.mkdir()
+    file = conversation(tmp_path, "2.1.197", "auto")
+    watched()
+    event = Event("Stop", SESSION, mode="auto", cwd=str(shell), started=str(repo),
+                  transcript=str(file))  # fmt: skip
+    assert missed.at_stop(event)
+    assert marks.get(paths.missed_dir(), SESSION)["cwd"] == str(repo)
 
 
 def test_a_run_of_the_conversation_settles_it(tmp_path, home, monkeypatch) -> None:

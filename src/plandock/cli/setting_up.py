@@ -193,6 +193,8 @@ def uninit(scope: Scope, as_json: bool) -> None:
     if not for_another:
         left = [*wirings.still_wired(config_dir, repo), *left]
     removed = not (left or for_another) and launcher.remove_launcher()
+    if not (left or for_another):
+        missed.watch_no_more()
     if as_json:
         print_json(
             {
