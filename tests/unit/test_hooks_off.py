@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
+import re
 import subprocess
 import tempfile
 import time
@@ -15,16 +15,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from plandock import paths
-from plandock.cli import hooks_off, managed
+from plandock.cli import doctor, hooks_off, managed, setting_up
 from plandock.cli import missed as misses
 from plandock.errors import PlandockError
 from plandock.hook import launcher, missed, mods
 from plandock.hook.payload import Event
 from plandock.hook.settings_file import Wired
+from plandock.runs import marks
 from plandock.runs.model import utc_time
 from plandock.runs.store import Store
+from plandock.settings import Settings
 from tests.support.managed import add_mod
 
 DATA = Path(__file__).parent / "data/acceptances"
@@ -189,6 +192,107 @@ def test_an_event_that_is_put_together_at_run_time_counts_as_reaching(tmp_path) 
     assert mod.reaches
 
 
+REGISTER = "export function register(on) {\n  on('ui.render', () => ({}));\n%s}\n"
+TRICKS = (
+    "import {more} from './more'\n" + REGISTER % "  more(on);\n",
+    REGISTER % "  on('classic\\u002ePostToolUse', () => ({}));\n",
+    REGISTER % "  on('*', () => ({}));\n",
+    REGISTER % "  const o = on; o('classic.PostToolUse', () => ({}));\n",
+    REGISTER % "  on.call(null, 'classic.PostToolUse', () => ({}));\n",
+    "export const register = (f) => f('classic.PostToolUse', () => ({}));\n// on('ui.render')\n",
+)
+
+
+@pytest.mark.parametrize("text", TRICKS)
+def test_a_mod_whose_text_does_not_show_all_counts_as_reaching(text, etc, tmp_path) -> None:
+    """At a conversation's start as well; what its text does name is added to the validator's."""
+    folder = add_mod(tmp_path / ".claude", "ui.render")
+    assert mods.at_start(str(tmp_path), tmp_path / "none") == ""
+    (folder / "hooks/register.ts").write_text(text)
+    assert "can swallow" in mods.at_start(str(tmp_path), tmp_path / "none")
+    program = tmp_path / "validator"
+    module = {"uses": {"events": ["turn.end"]}}
+    answer = {"contents": [{"type": "hooks", "modules": [module]}]}
+    program.write_text(f"#!/bin/sh\necho '{json.dumps(answer)}'\n")
+    program.chmod(0o755)
+    (mod,) = mods.in_reach([tmp_path], tmp_path / "none")
+    judged = mods.validated(mod, program)
+    assert judged.events == ("turn.end", "ui.render")
+
+
+def test_a_module_with_types_alone_is_plain(tmp_path) -> None:
+    """What TypeScript takes away again brings no code along."""
+    folder = add_mod(tmp_path / ".claude", "ui.render")
+    text = "import type { On, Hooks } from 'claude'\n" + REGISTER.replace("(on)", "(on: On)") % ""
+    (folder / "hooks/register.ts").write_text(text)
+    (mod,) = mods.in_reach([tmp_path], tmp_path / "none")
+    assert not mod.reaches
+
+
+def marketplace(root: Path, *events: str, source: object = "./skills/helper") -> Path:
+    """A folder that is a marketplace with one plugin in it."""
+    add_mod(root, *events)
+    listed = {"name": "m", "plugins": [{"name": "helper", "source": source}]}
+    (root / ".claude-plugin").mkdir()
+    (root / ".claude-plugin/marketplace.json").write_text(json.dumps(listed))
+    return root
+
+
+def enable(file: Path, source: object = None, *, on: bool = True) -> None:
+    """A settings file with the plugin `helper@m` and where its marketplace is."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    held = {"extraKnownMarketplaces": {"m": {"source": source}}} if source else {}
+    file.write_text(json.dumps({**held, "enabledPlugins": {"helper@m": on}}))
+
+
+@pytest.mark.parametrize("path", ["./mk", "{root}/mk", "./mk/.claude-plugin/marketplace.json"])
+@pytest.mark.parametrize("event", ["classic.PostToolUse", "ui.render"])
+def test_a_mod_of_a_marketplace_that_the_repository_brings(path, event, etc, tmp_path) -> None:
+    """It loads with no question asked (measured); `doctor`, `init` and the start tell."""
+    repo = tmp_path / "repo"
+    marketplace(repo / "mk", event)
+    kind = "file" if path.endswith("json") else "directory"
+    source = {"source": kind, "path": path.format(root=repo)}
+    enable(repo / ".claude/settings.json", source)
+    reaches = event != "ui.render"
+    found = hooks_off.look(place(tmp_path, "user", version="2.1.332"), repository=True)
+    assert [x.ok for x in found if "mk/skills/helper" in x.detail] == [not reaches]
+    assert bool(mods.at_start(str(repo), tmp_path / "config")) == reaches
+    enable(repo / ".claude/settings.local.json", on=False)
+    assert mods.in_reach([repo], tmp_path / "config") == []
+
+
+@pytest.mark.parametrize("source", [{"source": "github", "repo": "x/y"}, None])
+def test_a_plugin_that_comes_from_elsewhere_is_not_known(source, etc, tmp_path) -> None:
+    """Until it is installed, or its marketplace lies here."""
+    repo, config = tmp_path / "repo", tmp_path / "config"
+    enable(repo / ".claude/settings.json", source)
+    (one,) = hooks_off.look(place(tmp_path, "user"), repository=True)
+    assert one.ok is False
+    assert "helper@m" in one.detail
+    assert [x.ok for x in hooks_off.look(place(tmp_path, "managed"))] == [True]
+    installed = add_mod(tmp_path / "cache", "ui.render")
+    (config / "plugins").mkdir(parents=True)
+    entries = {"plugins": {"helper@m": [{"installPath": str(installed)}]}}
+    (config / "plugins/installed_plugins.json").write_text(json.dumps(entries))
+    assert [x.ok for x in hooks_off.look(place(tmp_path, "user"))] == [True]
+
+
+def test_a_marketplace_that_claude_code_knows_is_read_where_it_lies(tmp_path) -> None:
+    """Hooks that stand in its entry count as the plugin's; no manifest is needed then."""
+    repo, config = tmp_path / "repo", tmp_path / "config"
+    root = marketplace(tmp_path / "known", "ui.render")
+    enable(repo / ".claude/settings.json")
+    (config / "plugins").mkdir(parents=True)
+    listed = {"m": {"source": {"source": "github"}, "installLocation": str(root)}}
+    (config / "plugins/known_marketplaces.json").write_text(json.dumps(listed))
+    assert [m.reaches for m in mods.in_reach([repo], config)] == [False]
+    entry = {"name": "helper", "source": "./other", "hooks": {"modules": ["./x.ts"]}}
+    (root / "other").mkdir()
+    (root / ".claude-plugin/marketplace.json").write_text(json.dumps({"plugins": [entry]}))
+    assert [m.reaches for m in mods.in_reach([repo], config)] == [True]
+
+
 def test_the_start_of_a_conversation_names_them_unless_managed(etc, tmp_path) -> None:
     """And says nothing where there is none."""
     assert mods.at_start(str(tmp_path), tmp_path / "none") == ""
@@ -292,6 +396,42 @@ def test_a_file_that_is_not_read_from_here_is_a_warning_at_most(
     assert [x.ok for x in hooks_off.look(held, repository=True)] == [True, True]
 
 
+SHELLS = ("LD_PRELOAD", "SHELLOPTS", "BASH_FUNC_f%%", "DYLD_X", "ENV")
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("name", SHELLS)
+def test_a_variable_that_ends_the_shell_of_a_hook_is_an_error(name, file, etc, tmp_path) -> None:
+    """Whatever its value; 2.1.332 keeps it from managed hooks, 2.1.197 does not (measured)."""
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text(json.dumps({"env": {name: "", "FOO": "1"}}))
+
+    def looked(*scopes: str, version: str = "2.1.332") -> list[bool | None]:
+        found = hooks_off.look(place(tmp_path, *scopes, version=version), repository=True)
+        return [x.ok for x in found if name in x.detail and str(tmp_path / file) in x.detail]
+
+    assert looked("user") == looked("user", version="2.1.197") == [False]
+    assert looked("managed") == [True]
+    assert looked("managed", version="2.1.197") == [False]
+
+
+def test_doctor_does_not_call_such_a_variable_not_honoured(
+    etc, tmp_path, home, monkeypatch
+) -> None:
+    """It reaches the shell of hooks here; one that does not is kept out everywhere."""
+    file = tmp_path / "repo/.claude/settings.json"
+    file.parent.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "repo")
+    ground = doctor.Ground({}, tmp_path / "config", tmp_path / "repo", Settings())
+    for name, honoured in (("LD_PRELOAD", True), ("DOCKER_HOST", False)):
+        file.write_text(json.dumps({"env": {name: "x"}}))
+        (said,) = [
+            x.detail for x in doctor._repository(ground) if f"variable(s) {name}" in x.detail
+        ]
+        assert ("not honoured" in said) != honoured
+        assert ("the shell of its hooks" in said) == honoured
+
+
 @pytest.mark.parametrize(("version", "ok"), [("2.1.197", None), ("2.1.332", False), ("", False)])
 def test_a_mod_is_an_error_where_the_version_loads_it(version, ok, etc, tmp_path) -> None:
     """2.1.197 loads none; managed hooks hold."""
@@ -300,11 +440,15 @@ def test_a_mod_is_an_error_where_the_version_loads_it(version, ok, etc, tmp_path
     assert [x.ok for x in hooks_off.look(place(tmp_path, "managed", version=version))] == [True]
 
 
-def conversation(tmp_path: Path, version: str, case: str) -> Path:
-    """A recorded conversation where Claude Code keeps those of `repo`."""
+def conversation(tmp_path: Path, version: str, case: str, at: float | None = None) -> Path:
+    """A recorded conversation where Claude Code keeps those of `repo`, of that time."""
     folder = tmp_path / "config/projects" / paths.project_key(str(tmp_path / "repo"))
     folder.mkdir(parents=True, exist_ok=True)
-    return Path(shutil.copy(DATA / version / f"{case}.jsonl", folder / f"{SESSION}.jsonl"))
+    file = folder / f"{SESSION}.jsonl"
+    then = utc_time(time.time() - 60.0 if at is None else at)
+    text = (DATA / version / f"{case}.jsonl").read_text()
+    file.write_text(re.sub('"timestamp":"[^"]*"', f'"timestamp":"{then}"', text))
+    return file
 
 
 def watched(since: float = 1.0) -> None:
@@ -369,6 +513,70 @@ def test_what_was_accepted_before_plandock_is_no_miss(tmp_path, home) -> None:
     assert missed.find(str(file), SESSION, mode="auto") is None
     watched(time.time() + 1e6)
     assert missed.find(str(file), SESSION, mode="auto") is None
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("case", ["auto", "cleared"])
+def test_a_long_conversation_is_read_whole(version, case, tmp_path, home) -> None:
+    """An acceptance before many megabytes, and after a line that nobody would keep in memory."""
+    file = conversation(tmp_path, version, case)
+    watched()
+    line = json.dumps({"type": "user", "message": {"content": "x" * 1_000_000}}) + "\n"
+    endless = '{"toolUseResult":"' + "x" * (9 << 20) + '"}\n'
+    file.write_text(endless + file.read_text() + line * 5)
+    assert missed.find(str(file), SESSION, mode="auto") is not None
+    missed.note_cleared(SESSION, str(file))
+    if case == "cleared":
+        assert missed.find(str(file), "another", mode="auto") is None
+
+
+def test_what_is_older_than_what_hooks_noted_is_no_miss(tmp_path, home) -> None:
+    """A mark of an acceptance goes after 40 days."""
+    watched()
+    for days, count in ((41, 0), (38, 1)):
+        conversation(tmp_path, "2.1.197", "auto", time.time() - days * 86400.0)
+        assert len(misses.known(tmp_path / "repo", tmp_path / "config")) == count
+
+
+def test_one_word_of_the_user_settles_all_misses_of_a_conversation(tmp_path, home) -> None:
+    """Those up to now; a later one is said again."""
+    file = conversation(tmp_path, "2.1.197", "auto")
+    first = file.read_text()
+    second = re.sub("toolu_[0-9A-Za-z]+", lambda m: m[0] + "x", first)
+    file.write_text(first + second)
+    watched()
+    assert len(misses.known(tmp_path / "repo", tmp_path / "config")) == 1
+    assert misses.settle(SESSION)
+    assert misses.known(tmp_path / "repo", tmp_path / "config") == []
+    conversation(tmp_path, "2.1.197", "auto", time.time() + 5.0)
+    file.write_text(file.read_text().replace("toolu_", "toolu_y"))
+    assert len(misses.known(tmp_path / "repo", tmp_path / "config")) == 1
+
+
+def test_what_was_accepted_while_nothing_was_wired_is_no_miss(tmp_path, home, monkeypatch) -> None:
+    """The last `uninit` ends the watch, and the next `init` begins another."""
+    repo = tmp_path / "repo"
+    repo.mkdir()
+    monkeypatch.chdir(repo)
+    conversation(tmp_path, "2.1.197", "auto")
+    watched()
+    assert CliRunner().invoke(setting_up.uninit, ["--json"]).exit_code == 0
+    assert misses.known(repo, tmp_path / "config") == []
+    missed.watch_from_now()
+    assert misses.known(repo, tmp_path / "config") == []
+
+
+def test_a_miss_is_noted_with_the_folder_of_its_conversation(tmp_path, home) -> None:
+    """Not with the one that its shell stands in: what hands it off by hand is called there."""
+    repo, shell = tmp_path / "repo", tmp_path / "elsewhere"
+    (repo / ".git").mkdir(parents=True)
+    shell.mkdir()
+    file = conversation(tmp_path, "2.1.197", "auto")
+    watched()
+    event = Event("Stop", SESSION, mode="auto", cwd=str(shell), started=str(repo),
+                  transcript=str(file))  # fmt: skip
+    assert missed.at_stop(event)
+    assert marks.get(paths.missed_dir(), SESSION)["cwd"] == str(repo)
 
 
 def test_a_run_of_the_conversation_settles_it(tmp_path, home, monkeypatch) -> None:

@@ -231,6 +231,14 @@ def _repository(ground: Ground) -> Iterator[Finding]:
         if asked.what.startswith("disableAllHooks"):
             judged = hooks_off.judge_switch(_place(ground), said, asked.file)
             yield Finding("repository", judged.ok, judged.detail, judged.remedy)
+        elif asked.what.startswith("the variable(s)") and (
+            names := hooks_off.reach_shells(asked.file)
+        ):
+            yield Finding(
+                "repository", None, f"{said}; kept out of the box, but on this machine Claude Code "
+                f"gives {names} to the shell of its hooks, plandock's included",
+                "look at who wrote it, and at what is said of hooks",
+            )  # fmt: skip
         elif asked.grave:
             yield Finding(
                 "repository", None, f"{said}; not honoured by plandock, here or in the box",

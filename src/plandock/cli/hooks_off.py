@@ -25,7 +25,18 @@ _HOLDS = "sudo plandock init --scope managed"
 # The variable by which Claude Code runs its hooks through another program (measured; SHELL,
 # CLAUDE_CODE_SHELL, BASH_ENV and ENV do nothing of the kind).
 _PREFIX = "CLAUDE_CODE_SHELL_PREFIX"
-# The last version that was measured to load no mods, and to put that variable before managed hooks.
+# Variables that reach a hook's shell or its loader, empty ones as well.  Some were measured to end
+# every hook (LD_TRACE_LOADED_OBJECTS, LD_LIBRARY_PATH, SHELLOPTS); all of them are what 2.1.332
+# keeps from managed hooks.
+_OF_THE_SHELL = ("LD_", "DYLD_", "BASH_FUNC_", "__BASH_FUNC<")
+_SHELL_READS = frozenset(
+    {
+        "ENV", "BASH_ENV", "SHELLOPTS", "BASHOPTS", "PS4", "GCONV_PATH", "IFS", "POSIXLY_CORRECT",
+        "EXECIGNORE", "GLOBIGNORE", "LOCPATH", "NLSPATH",
+    }
+)  # fmt: skip
+_MOST_NAMES = 6
+# The last version that was measured to load no mods, and to let all of them reach managed hooks.
 _OLD = (2, 1, 197)
 
 
@@ -87,6 +98,11 @@ def _managed(place: Place) -> Iterator[Look]:
                 "plan is carried out on this machine",
                 f"ask who manages this machine; by hand: {BY_HAND}",
             )
+        if names := shell_variables(held):
+            yield Look(
+                None, f"{file} sets {names}: what starts a hook's shell can end every hook",
+                f"ask who manages this machine; by hand: {BY_HAND}",
+            )  # fmt: skip
         only = held.get("strictPluginOnlyCustomization")
         plugins = only is True or (isinstance(only, list) and "hooks" in only)
         for name, on in (
@@ -140,8 +156,12 @@ def _as_read(place: Place, found: Look, file: Path) -> Look:
 
 def _in_file(place: Place, file: Path, held: dict[str, Any]) -> Iterator[Look]:
     block = held.get("env")
+    told = []
     if isinstance(block, dict) and block.get(_PREFIX):
-        said = f"{file} sets {_PREFIX}: another program decides what becomes of a hook"
+        told.append(f"{file} sets {_PREFIX}: another program decides what becomes of a hook")
+    if names := shell_variables(held):
+        told.append(f"{file} sets {names}: what starts a hook's shell can end every hook")
+    for said in told:
         if place.holds and _is_old(place.version):
             yield Look(
                 False, f"{said}, in Claude Code {place.version} of a managed one, too",
@@ -149,6 +169,22 @@ def _in_file(place: Place, file: Path, held: dict[str, Any]) -> Iterator[Look]:
             )  # fmt: skip
         else:
             yield _judged(place, said, f"take it out of {file}, or ")
+
+
+def shell_variables(held: Mapping[str, Any]) -> str:
+    """The variables of a settings file's `env` that reach the shell of every hook; "" for none."""
+    block = held.get("env")
+    names = sorted(
+        n for n in (block if isinstance(block, dict) else ())
+        if n in _SHELL_READS or n.startswith(_OF_THE_SHELL)
+    )  # fmt: skip
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(repr(n)[1:-1][:64] for n in names[:_MOST_NAMES]) + more
+
+
+def reach_shells(file: Path) -> str:
+    """Those of a file of the repository."""
+    return "".join(shell_variables(held) for _, held in project.read_files([file]).parsed)
 
 
 def judge_switch(place: Place, said: str, file: Path) -> Look:
@@ -178,7 +214,7 @@ def _mods(place: Place) -> Iterator[Look]:
     here = mods_here(place)
     known = {mod.folder for mod in here}
     for mod in here:
-        said = f"the mod {mod} runs inside Claude Code"
+        said = f"{mod} runs inside Claude Code"
         if not mod.reaches:
             yield Look(True, f"{said}; it reaches for no hook")
         elif place.holds:
@@ -192,11 +228,12 @@ def _mods(place: Place) -> Iterator[Look]:
                 "this machine",
                 f"look at who wrote it; {_HOLDS}; by hand: {BY_HAND}",
             )
-    above = project.folders_of(place.cwd, {})[1:]
-    for mod in mods.in_reach(above, place.config_dir):
-        if mod.folder not in known and mod.reaches and not place.holds:
-            top = mod.folder.parents[2]
-            yield Look(None, f"the mod {mod} runs where Claude Code is started in {top}", _HOLDS)
+    for top in project.folders_of(place.cwd, {})[1:]:
+        for mod in mods.in_reach([top], place.config_dir):
+            if mod.folder not in known and mod.reaches and not place.holds:
+                known.add(mod.folder)
+                said = f"{mod} runs where Claude Code is started in {top}"
+                yield Look(None, said, _HOLDS)
 
 
 def _missed(place: Place) -> Iterator[Look]:

@@ -62,5 +62,5 @@ def settle(session: str) -> bool:
     mark = marks.take(paths.missed_dir(), session) if conversation.is_session_id(session) else None
     if mark is None:
         return False
-    missed.note_seen(str(mark.get("id", "")))
+    missed.settle(session, str(mark.get("id", "")))
     return True

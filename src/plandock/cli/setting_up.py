@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -99,10 +100,14 @@ def init(scope: Scope, no_image: bool, as_json: bool) -> int:
 
 
 def _what_reaches_hooks(config_dir: Path, repo: Path | None) -> list[hooks_off.Look]:
-    """What here can turn off or swallow what has just been wired; a mod's own files judge it."""
+    """What here can turn off or swallow what has just been wired; the CLI judges its mods."""
     environ = settings.trusted(os.environ, repo)
     wired = managed.wired(os.environ)
-    place = hooks_off.Place(Path.cwd(), config_dir, environ, wired)
+    program, version = None, ""
+    with contextlib.suppress(PlandockError):
+        program = binary.find_claude(environ)
+        version = binary.version_of(program)
+    place = hooks_off.Place(Path.cwd(), config_dir, environ, wired, program, version)
     return [x for x in hooks_off.look(place, repository=True) if x.ok is not True]
 
 
@@ -188,6 +193,8 @@ def uninit(scope: Scope, as_json: bool) -> None:
     if not for_another:
         left = [*wirings.still_wired(config_dir, repo), *left]
     removed = not (left or for_another) and launcher.remove_launcher()
+    if not (left or for_another):
+        missed.watch_no_more()
     if as_json:
         print_json(
             {

@@ -27,6 +27,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}\Z")
 # Claude Code keeps conversations for 30 days by default; so long an acceptance can be met again.
 _LIFE_S = 40 * 24 * 3600.0
 _SINCE = "since"
+_SETTLED = "settled-"
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,12 @@ def watch_from_now() -> None:
     """Note, once, since when hooks are wired: what was accepted before is nobody's miss."""
     if not (paths.seen_dir() / _SINCE).exists():
         _touch(_SINCE)
+
+
+def watch_no_more() -> None:
+    """Note that no hook is wired any more: the next `init` counts from its own time."""
+    with contextlib.suppress(OSError):
+        (paths.seen_dir() / _SINCE).unlink()
 
 
 def note_seen(name: str) -> None:
@@ -70,15 +77,11 @@ def find(path: str, session: str, *, mode: str = "", guess: bool = False) -> Acc
     ``mode`` is the present one: it tells where the file does not yet.  With ``guess`` one counts
     even where nothing tells its mode.
     """
-    try:
-        since = os.stat(paths.seen_dir() / _SINCE).st_mtime
-    except OSError:
+    if _noted_at(_SINCE) is None:
         return None  # nothing is wired since a time that is known
     found: list[Acceptance] = []
-    before, cleared, tools_ran = "", "", False
-    for record in transcript.records(
-        path, b'"toolUseResult"', b'"planContent"', b'"permissionMode"'
-    ):
+    before, cleared = "", ""
+    for record in transcript.records(path, b'"isAgent"', b'"planContent"', b'"permissionMode"'):
         now = record.get("permissionMode")
         if isinstance(now, str) and now != "plan":
             before = now
@@ -92,15 +95,22 @@ def find(path: str, session: str, *, mode: str = "", guess: bool = False) -> Acc
             name = session if _is_seen(session) else _first_record(record)
             found.append(Acceptance(name, transcript.time_of(record), before))
             cleared = name
-        elif isinstance(record.get("toolUseResult"), dict):
-            tools_ran = True
     if found and not found[-1].mode:
         found[-1] = replace(found[-1], mode=mode)
     for one in reversed(found):
         known = one.mode in AUTOMATIC or (guess and not one.mode)
-        if known and one.at > since and not _is_seen(one.id) and (tools_ran or one.id != cleared):
+        if not known or is_settled_by_time(session, one.at) or _is_seen(one.id):
+            continue
+        if one.id != cleared or _tools_ran(path):
             return one
     return None
+
+
+def _tools_ran(path: str) -> bool:
+    return any(
+        isinstance(record.get("toolUseResult"), dict) and not _accepted_call(record)
+        for record in transcript.records(path, b'"toolUseResult"')
+    )
 
 
 def at_stop(event: Event) -> str:
@@ -111,7 +121,9 @@ def at_stop(event: Event) -> str:
     before = marks.get(paths.missed_dir(), event.session_id)
     if (before or {}).get("id") == found.id or _has_run(event.session_id, found.at):
         return ""
-    keep(event.session_id, found, event.cwd)
+    from plandock.hook import conversation_folder  # only where there is something to say
+
+    keep(event.session_id, found, conversation_folder.likely(event))
     return (
         "plandock: a plan was accepted in this conversation and Claude Code did not call plandock: "
         "it was NOT handed off, and may have been carried out on this machine. Why: plandock "
@@ -131,10 +143,37 @@ def keep(session: str, found: Acceptance, cwd: str) -> None:
 
 def is_settled(session: str, mark: Mapping[str, Any]) -> bool:
     """Whether a miss has been seen to since: by a run of its conversation, or by its user."""
-    at = mark.get("at")
-    if _is_seen(str(mark.get("id", ""))):
+    held = mark.get("at")
+    at = held if isinstance(held, float) else 0.0
+    if _is_seen(str(mark.get("id", ""))) or is_settled_by_time(session, at):
         return True
-    return _has_run(session, at if isinstance(at, float) else 0.0)
+    return _has_run(session, at)
+
+
+def is_settled_by_time(session: str, at: float) -> bool:
+    """Whether nobody is to judge an acceptance of that time (Unix seconds).
+
+    It is from before hooks were wired, from before its user said that all is seen to, or so old
+    that what a hook noted of it is gone (a day early: the note is no older than the acceptance).
+    """
+    since = _noted_at(_SINCE)
+    if since is None or at <= since or at < time.time() - _LIFE_S + 24 * 3600.0:
+        return True
+    settled = _noted_at(_SETTLED + session)
+    return settled is not None and at <= settled
+
+
+def settle(session: str, name: str) -> None:
+    """Note that the user has seen to all misses of a conversation so far, this one by name."""
+    note_seen(name)
+    note_seen(_SETTLED + session)
+
+
+def _noted_at(name: str) -> float | None:
+    try:
+        return os.stat(paths.seen_dir() / name).st_mtime
+    except (OSError, ValueError):
+        return None
 
 
 def _is_seen(name: str) -> bool:

@@ -1,9 +1,9 @@
 """Mods in reach of a folder: code that runs inside Claude Code and can swallow hooks.
 
 A mod is a plugin whose hooks file names ``modules``.  It loads from ``.claude/skills/<name>`` of
-the folder that Claude Code is started in, from the user's own skills, and from enabled plugins;
-it needs ``.claude-plugin/plugin.json`` (measured, 2.1.332; 2.1.197 knows no mods).  Read here
-without running anything, and hostile until checked: sizes and counts are bounded.
+the folder that Claude Code is started in, from the user's own skills, and from enabled plugins
+(see `plugins`); it needs ``.claude-plugin/plugin.json`` (measured, 2.1.332; 2.1.197 knows no
+mods).  Read here without running anything, and hostile until checked: sizes and counts are bounded.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from plandock.errors import SettingsError
+from plandock.hook import plugins
 from plandock.settings.files import read_bounded
 
 # What can keep our hooks, or the words that they answer with, from their effect.
@@ -28,6 +29,18 @@ _MOST_FOLDERS = 500
 _MOST_MODULES = 20
 _LARGEST = 1 << 20
 _ON = re.compile(rb"""\bon\s*\(\s*["'`]([a-z]{1,30}\.[A-Za-z]{1,40})["'`]""")
+# The one shape of a module whose text is believed: `on` is its only way to a hook, and each call
+# of it names its event in plain words.
+_REGISTER = re.compile(
+    rb"export\s+(?:default\s+)?(?:async\s+)?function\s+register\s*\(\s*on\s*(?::\s*\w+\s*)?\)"
+)
+_CLEVER = re.compile(
+    rb"[\\`\[]|\b(?:import|require|from|eval|Function|arguments|globalThis|Reflect|Object|this"
+    rb"|constructor|with)\b"
+)
+_TYPES = re.compile(
+    rb"""^\s*import\s+type\s[^'"`;\\]*?\sfrom\s*["'][^"'\\\n]*["'];?[ \t]*$""", re.M
+)
 _EVENT = re.compile(r"[a-z]{1,30}\.[A-Za-z]{1,40}\Z")
 # As the validator's longest answer on a loaded machine (seconds; 0.5 measured).
 _VALIDATE_S = 20.0
@@ -39,6 +52,8 @@ class Mod:
 
     folder: Path
     events: tuple[str, ...] | None
+    named: tuple[str, ...] = ()  # what its text names, of those that it hooks at least
+    plugin: str = ""  # of one that cannot be judged by its files here: its name
 
     @property
     def reaches(self) -> bool:
@@ -46,11 +61,16 @@ class Mod:
         return self.events is None or any(e.startswith(REACHES) for e in self.events)
 
     def __str__(self) -> str:
-        if self.events is None:
-            return f"{self.folder} (what it hooks is not known)"
-        shown = [e for e in self.events if e.startswith(REACHES)] or list(self.events)
+        if self.plugin:
+            return f"the plugin {self.plugin} (it may be a mod: its files cannot be judged here)"
+        told = self.events or self.named
+        shown = [e for e in told if e.startswith(REACHES)] or list(told)
         more = f" and {len(shown) - 6} more" if len(shown) > 6 else ""
-        return f"{self.folder} (hooks {', '.join(shown[:6])}{more})"
+        words = f"hooks {', '.join(shown[:6])}{more}" if shown else ""
+        if self.events is None:
+            words = f"{words} and what else" if words else "what"
+            words += " it hooks is not known"
+        return f"the mod {self.folder} ({words})"
 
 
 def in_reach(folders: Iterable[Path], config_dir: Path) -> list[Mod]:
@@ -61,11 +81,16 @@ def in_reach(folders: Iterable[Path], config_dir: Path) -> list[Mod]:
     folders = list(folders)
     places = [folder / ".claude" / "skills" for folder in folders]
     found: dict[str, Mod] = {}
-    candidates = [*(x for p in [*places, config_dir / "skills"] for x in _folders(p))]
-    candidates += _plugins(folders, config_dir)
-    for folder in candidates:
+    for folder in (x for p in [*places, config_dir / "skills"] for x in _folders(p)):
         if (mod := read(folder)) is not None:
             found.setdefault(os.path.realpath(folder), mod)
+    for name, its, entry in plugins.enabled(folders, config_dir):
+        if its is None:
+            found.setdefault(name, Mod(Path(name), None, plugin=name))
+        elif (mod := read(its, entry)) is not None:
+            place = os.path.realpath(its)
+            if mod.reaches or place not in found:
+                found[place] = mod
     return list(found.values())
 
 
@@ -101,24 +126,30 @@ def managed_file(uid: int) -> Path:
     return managed_dir() / "managed-settings.d" / f"50-plandock-{uid}.json"
 
 
-def read(folder: Path) -> Mod | None:
-    """The mod in a plugin's folder by its own files, or None where it holds none."""
+def read(folder: Path, entry: Mapping[str, Any] | None = None) -> Mod | None:
+    """The mod in a plugin's folder by its own files, or None where it holds none.
+
+    A marketplace's ``entry`` of it may name hooks as well, and stand for its manifest.
+    """
     manifest = folder / ".claude-plugin" / "plugin.json"
-    if not os.path.lexists(manifest):
+    if entry is None and not os.path.lexists(manifest):
         return None
     try:
-        held = _read_object(manifest)
-        named = held.get("hooks")
-        listed = named if isinstance(named, list) else [named]
+        held = plugins.read_object(manifest)
+        listed = [*_listed(held.get("hooks")), *_listed((entry or {}).get("hooks"))]
         parts = [(folder, x) for x in listed if isinstance(x, dict)]
         names = ["hooks/hooks.json", *(x for x in listed if isinstance(x, str))]
-        for file in [folder / name for name in names[:_MOST_MODULES]]:
-            parts.append((file.parent, _read_object(file)))
+        if len(names) > _MOST_MODULES:
+            return Mod(folder, None)
+        for file in [folder / name for name in names]:
+            parts.append((file.parent, plugins.read_object(file)))
     except (SettingsError, ValueError, RecursionError):
         return Mod(folder, None)
     # A module's path starts from the file that names it.
     modules = [(base, m) for base, part in parts for m in _listed(part.get("modules"))]
-    return Mod(folder, _events_in(modules)) if modules else None
+    if modules and entry is not None and entry.get("hooks"):
+        return Mod(folder, None, plugin=str(entry.get("name")))  # no validator sees the entry
+    return _judged(folder, modules) if modules else None
 
 
 def validated(mod: Mod, program: Path) -> Mod:
@@ -127,6 +158,8 @@ def validated(mod: Mod, program: Path) -> Mod:
     What it cannot judge (and every version without that command) leaves the events unknown,
     unless the mod's own text names some that reach.
     """
+    if mod.plugin:
+        return mod
     import tempfile
 
     from plandock import proc
@@ -143,8 +176,8 @@ def validated(mod: Mod, program: Path) -> Mod:
         except (proc.ProcessFailed, ValueError, RecursionError):
             events = None
     if events is None:
-        return mod if mod.events and mod.reaches else Mod(mod.folder, None)
-    return Mod(mod.folder, tuple(sorted({*events, *(mod.events or ())})))
+        return mod if mod.reaches else Mod(mod.folder, None)
+    return Mod(mod.folder, tuple(sorted({*events, *(mod.events or ()), *mod.named})))
 
 
 def _validated_events(answer: object) -> set[str] | None:
@@ -176,19 +209,30 @@ def _listed(value: object) -> list[Any]:
     return value if isinstance(value, list) else [value] if value else []
 
 
-def _events_in(modules: list[tuple[Path, Any]]) -> tuple[str, ...] | None:
-    """The events that the text of the modules names; None where there is none to be seen."""
+def _judged(folder: Path, modules: list[tuple[Path, Any]]) -> Mod:
+    """The mod by the text of its modules: what they name, which is all only of a plain one."""
     found: set[str] = set()
-    files = [base / m for base, m in modules[:_MOST_MODULES] if isinstance(m, str)]
-    for file in files:
+    plain = len(modules) == 1
+    for base, name in modules[:_MOST_MODULES]:
         try:
-            text = read_bounded(file, most=_LARGEST, follow=True)
+            file = base / name if isinstance(name, str) else None
+            text = read_bounded(file, most=_LARGEST, follow=True) if file else None
         except (SettingsError, ValueError):
-            return None
+            text = None
         found |= {x.decode() for x in _ON.findall(text or b"")}
-    if len(modules) > len(files) or not found:
-        return None
-    return tuple(sorted(found))
+        plain = plain and text is not None and _is_plain(text)
+    events = tuple(sorted(found))
+    return Mod(folder, events if events and plain else None, events)
+
+
+def _is_plain(text: bytes) -> bool:
+    """Whether a module's text shows every event that it hooks."""
+    text = _TYPES.sub(b"", text)
+    return (
+        text.count(b"export") == len(_REGISTER.findall(text)) == 1
+        and _CLEVER.search(text) is None
+        and len(re.findall(rb"\bon\b", text)) == 1 + len(_ON.findall(text))
+    )
 
 
 def _folders(place: Path) -> Iterator[Path]:
@@ -199,38 +243,3 @@ def _folders(place: Path) -> Iterator[Path]:
         return
     for name in names:
         yield place / name
-
-
-def _plugins(folders: list[Path], config_dir: Path) -> Iterator[Path]:
-    """The folders of installed plugins that some settings file enables."""
-    enabled: set[str] = set()
-    files = [config_dir / "settings.json"]
-    for folder in folders:
-        files += [folder / ".claude" / name for name in ("settings.json", "settings.local.json")]
-    for file in files:
-        held = _object(file).get("enabledPlugins")
-        if isinstance(held, dict):
-            enabled |= {name for name, on in held.items() if on}
-    installed = _object(config_dir / "plugins" / "installed_plugins.json").get("plugins")
-    for name, entries in installed.items() if isinstance(installed, Mapping) else ():
-        if name in enabled:
-            for entry in entries if isinstance(entries, list) else [entries]:
-                path = entry.get("installPath") if isinstance(entry, dict) else None
-                if isinstance(path, str) and path.startswith("/") and "\0" not in path:
-                    yield Path(path)
-
-
-def _object(file: Path) -> dict[str, Any]:
-    try:
-        return _read_object(file)
-    except (SettingsError, ValueError, RecursionError):
-        return {}
-
-
-def _read_object(file: Path) -> dict[str, Any]:
-    """The JSON object in a file, {} where there is none; raises for anything else."""
-    data = read_bounded(file, most=_LARGEST, follow=True)
-    held = {} if data is None else json.loads(data)
-    if not isinstance(held, dict):
-        raise ValueError("no JSON object")
-    return held

@@ -15,6 +15,7 @@ import enum
 import json
 import os
 import re
+import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -335,8 +336,25 @@ def _parsed(lines: Iterable[bytes], *needles: bytes) -> Iterator[dict[str, Any]]
 
 
 def records(transcript: str, *needles: bytes) -> Iterator[dict[str, Any]]:
-    """The records in a file's end (4 MiB) whose lines hold one of these texts, in order."""
-    return _parsed(_lines(transcript, from_end=_TAIL), *needles)
+    """The records of the whole file whose lines hold one of these texts, in order."""
+    return _parsed(_each_line(transcript), *needles)
+
+
+def _each_line(transcript: str) -> Iterator[bytes]:
+    """The lines of a plain file, one at a time; one that is longer than any we look for is not."""
+    try:
+        handle = os.open(transcript, os.O_RDONLY | os.O_NONBLOCK)
+        with os.fdopen(handle, "rb") as file:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                return
+            while line := file.readline(_HEAD):
+                if len(line) < _HEAD or line.endswith(b"\n"):
+                    yield line
+                    continue
+                while (line := file.readline(_HEAD)) and not line.endswith(b"\n"):
+                    pass
+    except (OSError, ValueError):
+        return
 
 
 def time_of(record: Mapping[str, Any]) -> float:
