@@ -370,6 +370,51 @@ def test_a_launcher_that_is_gone_lets_no_plan_through(
     assert json.loads(done.stdout)["continue"] is False
 
 
+def run_own(
+    shell: list[str], state: Path, word: str, given: bytes, path: str = ""
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a command of one user's own settings; with no program on PATH."""
+    command = next(h.command for h in hooks(state) if h.word == word) + " # plandock"
+    return subprocess.run(
+        [*shell, "-c", command], input=given, capture_output=True, check=False,
+        env={"PATH": path or str(state)},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("gone", ["launcher", "state folder"])
+def test_without_a_launcher_no_plan_is_proposed(
+    shell: list[str], state: Path, gone: str
+) -> None:
+    """After an acceptance with cleared context nothing comes that could be answered."""
+    assert remove_launcher()
+    if gone == "state folder":
+        state.rmdir()
+    done = run_own(shell, state, "proposed", payload())
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"launcher is gone" in done.stderr
+    assert b"plandock init" in done.stderr
+    assert b"plandock uninit" in done.stderr
+    for word in ("guard", "prompt", "cleared-end", "cleared-start", "started"):
+        done = run_own(shell, state, word, payload())
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_a_latch_holds_without_a_launcher(shell: list[str], state: Path) -> None:
+    """Its own conversation alone, by the payload's own id, and not where it is in doubt."""
+    assert remove_launcher()
+    mark(state, "latch")
+    tool = {"tool_input": {"session_id": MINE}}
+    texts = [(payload(), 2), (payload(transcript_path=f"/{OTHER}.jsonl"), 2),
+             (json.dumps({"session_id": MINE, "cwd": "/"}).encode(), 2),
+             (payload(OTHER, transcript_path=f"/{MINE}.jsonl"), 0),
+             (payload(OTHER, tool_name="x", **tool), 0), (b"", 0), (b"{}", 0)]  # fmt: skip
+    for text, code in texts:
+        done = run_own(shell, state, "guard", text + b"\n")
+        assert (done.returncode, b"launcher is gone" in done.stderr) == (code, code == 2)
+    (state / "latch" / MINE).write_text('{"kind": "copy", "at": 1.0}')
+    assert run_own(shell, state, "guard", payload()).returncode == 0
+
+
 def test_without_a_launcher_the_command_on_the_path_is_asked(
     shell: list[str], state: Path, tmp_path: Path
 ) -> None:

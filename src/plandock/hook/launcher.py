@@ -49,13 +49,24 @@ class Hook:
 
 
 def _when_marked(state: str, word: str, *folders: str) -> str:
-    """A command that calls the launcher only when a mark stands; builtins alone until then."""
+    """A command that calls the launcher only when a mark stands; builtins alone until then.
+
+    In one user's own file a latch holds its conversation without a launcher as well.
+    """
     files = " ".join(f'"$d"/{folder}/*' for folder in folders)
     # `exec`, so that Python's parent is Claude Code itself: the hook tells sessions apart by it.
-    return (
+    call = (
         f'{state}; for f in {files}; do [ -e "$f" ] && [ -f "$d/hook" ] '
-        f'&& exec /bin/sh "$d/hook" {word}; done; exit 0'
+        f'&& exec /bin/sh "$d/hook" {word}; done; '
     )
+    if word == "guard" and state != _SHARED_STATE:
+        call += (
+            '[ -e "$f" ] || exit 0; IFS= read -r p; p=${p%%\'"tool_\'*}; '
+            f'for f in {files}; do case $p in *\'"\'"${{f##*/}}"\'"\'*) ;; *) continue;; esac; '
+            "m=; IFS= read -r m <\"$f\"; case $m in '{\"kind\": \"copy\"'*) continue;; esac; "
+            f"printf '%s\\n' {shlex.quote(_GONE_LATCHED)} >&2; exit 2; done; "
+        )
+    return call + "exit 0"
 
 
 def _always(state: str, word: str) -> str:
@@ -72,6 +83,9 @@ def _always(state: str, word: str) -> str:
         call += "command -v plandock >/dev/null 2>&1 && exec plandock hook; "
     elif word == "accepted":
         call += f"IFS= read -r p; case ${{p%%'\"tool_'*}} in {BY_HAND}) ;; *) {stop};; esac; "
+    elif word == "proposed":
+        # With cleared context nothing else comes that could be answered.
+        return call + f"printf '%s\\n' {shlex.quote(_GONE_PROPOSED)} >&2; exit 2"
     return call + "exit 0"
 
 
@@ -99,6 +113,17 @@ _GONE = (
     '{"continue":false,"stopReason":"plandock does not work: its launcher is gone or its program '
     "failed, so this plan was not handed off and not carried out here.\\nNext: plandock init, "
     'then: plandock run --session last; or take its hooks out of the settings: plandock uninit"}'
+)
+
+_GONE_PROPOSED = (
+    "plandock does not work: its launcher is gone, so no plan can be handed off, and none is shown "
+    "to the user. Tell the user this and stop. Next for the user: plandock init, then plan again; "
+    "or take its hooks out of the settings: plandock uninit"
+)
+_GONE_LATCHED = (
+    "plandock took over the plan of this conversation, but its launcher is gone. No tool may run "
+    "here. Tell the user this and stop. Next for the user: plandock init, then write a message "
+    "here; or take its hooks out of the settings: plandock uninit"
 )
 
 
