@@ -138,7 +138,7 @@ def test_odd_session_ids_are_left_to_python_or_matched_literally(
 @pytest.mark.parametrize(
     "text",
     [b"", b"\n", b"{}", b'{"session_id":', b'{"session_id":"' + MINE.encode(), b"\xff\xfe{",
-     b'{ "session_id": "' + OTHER.encode() + b'"}', b'{"cwd":"/","session_id":"x"}',
+     b'{ "session": "' + OTHER.encode() + b'"}', b'{"cwd":"/","session_id":"x"}',
      b" " * 300 + b"{}", b"\n" * 300 + b"{}"],
 )  # fmt: skip
 def test_payloads_that_begin_otherwise_go_to_python_whole(
@@ -270,8 +270,8 @@ def test_only_the_payloads_own_mode_says_by_hand(
 
 @pytest.mark.parametrize(
     "session",
-    ["../../evil", "*", "$(touch evil)", "`touch evil`", MINE.upper(), MINE + "0", MINE[:-1], "",
-     MINE[:-1] + "/", MINE[:-1] + "\u00e9", "; touch evil #", "."],
+    ["../../evil", "*", "$(touch evil)", "`touch evil`", MINE.replace("a", "g"), MINE + "0",
+     MINE[:-1], "", MINE[:-1] + "/", MINE[:-1] + "\u00e9", "; touch evil #", "."],
 )  # fmt: skip
 def test_no_other_id_makes_a_file(
     shell: list[str], state: Path, tmp_path: Path, session: str
@@ -283,6 +283,55 @@ def test_no_other_id_makes_a_file(
     run(shell, state, "proposed", payload(session))
     after = sorted(p for p in tmp_path.rglob("*") if p.name != "cwd")
     assert after == before
+
+
+def test_an_id_in_capitals_is_latched(shell: list[str], state: Path, tmp_path: Path) -> None:
+    """`claude --session-id` keeps them."""
+    stand_in(state, tmp_path, KILLED)
+    run(shell, state, "accepted", accepted(session=MINE.upper()))
+    assert latch(state, MINE.upper()) is not None
+    assert run(shell, state, "guard", payload(MINE.upper())).returncode == 2
+
+
+@pytest.mark.parametrize("blank", [(", ", ": "), (" ,\t", "\n : \n\t ")])
+def test_blanks_in_a_payload_hide_no_id(
+    shell: list[str], state: Path, tmp_path: Path, blank: tuple[str, str]
+) -> None:
+    """Between the brace, the key, the colon and the value."""
+    fields = {"session_id": MINE, "permission_mode": "auto", "tool_name": "ExitPlanMode"}
+    text = json.dumps(fields, separators=blank).replace("{", "{ \t\n").encode()
+    stand_in(state, tmp_path, KILLED)
+    said = json.loads(run(shell, state, "accepted", text).stdout)["stopReason"]
+    assert f"plandock run --session {MINE}" in said
+    assert latch(state) is not None
+    assert run(shell, state, "guard", text).returncode == 2
+
+
+@pytest.mark.parametrize("given", [b"", b"{}", payload("a b"), b'{"session_id":""}'])
+def test_no_words_with_an_empty_id(
+    shell: list[str], state: Path, tmp_path: Path, given: bytes
+) -> None:
+    """What the user is told to type works without one."""
+    stand_in(state, tmp_path, KILLED)
+    said = json.loads(run(shell, state, "accepted", given).stdout)["stopReason"]
+    assert said.endswith("plandock run --session last")
+    done = run(shell, state, "proposed", given)
+    assert (done.returncode, b"cannot write" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("closed", ["proposed", "latch"])
+def test_a_plan_that_cannot_be_marked_is_not_proposed(
+    shell: list[str], state: Path, tmp_path: Path, closed: str
+) -> None:
+    """Where Python failed as well; its own refusal is passed on."""
+    (state / closed).write_text("in the way of a folder")
+    stand_in(state, tmp_path, KILLED)
+    done = run(shell, state, "proposed", payload())
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"cannot write its state folder" in done.stderr
+    assert b"plandock uninit" in done.stderr
+    stand_in(state, tmp_path, "sys.exit(0)")
+    assert run(shell, state, "proposed", payload()).returncode == 0
 
 
 def test_a_latch_that_stands_is_kept(shell: list[str], state: Path, tmp_path: Path) -> None:
@@ -382,9 +431,7 @@ def run_own(
 
 
 @pytest.mark.parametrize("gone", ["launcher", "state folder"])
-def test_without_a_launcher_no_plan_is_proposed(
-    shell: list[str], state: Path, gone: str
-) -> None:
+def test_without_a_launcher_no_plan_is_proposed(shell: list[str], state: Path, gone: str) -> None:
     """After an acceptance with cleared context nothing comes that could be answered."""
     assert remove_launcher()
     if gone == "state folder":
