@@ -93,7 +93,7 @@ def _refuse_where_latched(event: Event | None, error: Exception) -> int:
 
 
 def _cannot_remember(error: Exception) -> int:
-    """Refuse a proposal of which nothing is known later: with cleared context nothing else comes."""
+    """Refuse a proposal of which nothing would be known where the context is cleared."""
     why = str(_what_is_wrong(error, "")["why"])
     sys.stderr.write(answers.cannot_remember(why) + "\n")
     return 2

@@ -241,8 +241,8 @@ stands() {{
 
 how_on() {{
     if [ -z "$id" ]; then
-        printf %s "Next for the user: make plandock work again (plandock doctor), then: plandock run \
---session last"
+        printf %s "Next for the user: make plandock work again (plandock doctor), then: \
+plandock run --session last"
         return
     fi
     printf %s "Next for the user: make plandock work again, and write a message here; the plan is \
