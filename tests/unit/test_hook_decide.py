@@ -34,8 +34,8 @@ ACCEPTANCE = [
     ("auto mode", event("PostToolUse", "ExitPlanMode", "auto"), {}, Act.HAND_OFF),
     ("bypass", event("PostToolUse", "ExitPlanMode", "bypassPermissions"), {}, Act.HAND_OFF),
     ("manual", event("PostToolUse", "ExitPlanMode", "default"), {}, Act.FORGET_PROPOSAL),
-    ("mode unknown", event("PostToolUse", "ExitPlanMode", "new"), {}, Act.FORGET_PROPOSAL),
-    ("mode absent", event("PostToolUse", "ExitPlanMode", ""), {}, Act.FORGET_PROPOSAL),
+    ("mode unknown", event("PostToolUse", "ExitPlanMode", "dontAsk"), {}, Act.HAND_OFF),
+    ("mode absent", event("PostToolUse", "ExitPlanMode", ""), {}, Act.HAND_OFF),
     ("still plan", event("PostToolUse", "ExitPlanMode", "plan"), {}, Act.FORGET_PROPOSAL),
     ("subagent", event("PostToolUse", "ExitPlanMode", "auto", is_agent=True), {}, "-"),
     ("rejected, says more", event("UserPromptSubmit"), {"proposal": PROPOSAL}, Act.TELL_ONCE),
@@ -82,6 +82,12 @@ CLEARING = [
         event("PreToolUse", "Write", "default"),
         {"latch": CLEARED},
         Act.UNLATCH,
+    ),
+    (
+        "first call, mode unknown",
+        event("PreToolUse", "Read", "new"),
+        {"latch": CLEARED},
+        Act.HAND_OFF,
     ),
     ("first call, planning", event("PreToolUse", "Read", "plan"), {"latch": CLEARED}, Act.UNLATCH),
     ("/clear, then a prompt", event("UserPromptSubmit"), {"latch": CLEARED}, Act.TELL_ONCE),
@@ -165,6 +171,15 @@ def test_a_mode_that_the_user_took_out_is_no_acceptance(mode):
     kept = event("PostToolUse", "ExitPlanMode", mode)
     assert act(kept, on_accept=fewer) is Act.FORGET_PROPOSAL
     assert act(event("PreToolUse", "Write", mode), on_accept=fewer, latch=CLEARED) is Act.UNLATCH
+
+
+@pytest.mark.parametrize("mode", ["dontAsk", "new", "", "auto"])
+def test_who_wants_no_hand_off_has_none(mode):
+    """With an empty `on_accept` no mode counts, known or unknown."""
+    kept = event("PostToolUse", "ExitPlanMode", mode)
+    assert act(kept, on_accept=frozenset()) is Act.FORGET_PROPOSAL
+    cleared = event("PreToolUse", "Write", mode)
+    assert act(cleared, on_accept=frozenset(), latch=CLEARED) is Act.UNLATCH
 
 
 def test_the_trigger_says_which_way_it_came():

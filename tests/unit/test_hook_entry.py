@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from plandock.hook import entry, handoff
-from plandock.hook.payload import Event
+from plandock.hook.payload import LARGEST_PLAN, Event
 from plandock.runs import alive, marks
 from plandock.runs.store import Store
 from tests.support import hooks
@@ -185,6 +185,45 @@ def test_a_mode_that_the_user_took_out_goes_on_locally(world):
 def test_garbage_is_passed_over_by_the_real_program(world, raw):
     """The program as it lies in the clone, on what is no event: silence."""
     assert world.call(raw, [sys.executable, "-I", "-S", str(hooks.ENTRY)]).silent
+
+
+@pytest.mark.parametrize("raw", [b"", b"AT_BASE: 0x7f\n{}", b'{"session_id":"s"}'])
+def test_garbage_where_a_plan_is_at_stake_stops(world, raw):
+    """The launcher's word tells what it was about; other words let things be."""
+    argv = [sys.executable, "-I", "-S", str(hooks.ENTRY)]
+    for word in ("accepted", "cleared-start"):
+        assert "empty or garbled" in world.call(raw, [*argv, word]).stop
+    proposed = world.call(raw, [*argv, "proposed"])
+    assert (proposed.code, "empty or garbled" in proposed.err) == (2, True)
+    for word in ("guard", "prompt", "cleared-end", "started", "stopped"):
+        assert world.call(raw, [*argv, word]).silent
+
+
+@pytest.mark.parametrize("closed", ["proposed", "latch", "."])
+def test_a_plan_that_could_not_be_latched_is_not_proposed(world, closed):
+    """A state folder that cannot be written: a file is in the way of the marks' folder."""
+    file = world.state if closed == "." else world.state / closed
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("in the way")
+    answer = world.call(world.payload(NEW, "auto", PROPOSED))
+    assert answer.code == 2
+    assert "cannot write its state folder" in answer.err
+    assert str(file) in answer.err
+    # ExitPlanMode where no plan is made, and other calls, are let be.
+    for name, mode in ((PROPOSED, "auto"), ("PreToolUse-Write-auto", "auto")):
+        assert world.call(world.payload(NEW, "auto", name, permission_mode=mode)).silent
+    # Kept context: the turn ends whether or not a latch stands.
+    assert world.accept().stop
+
+
+def test_a_plan_that_is_too_large_says_so(world):
+    """In the payload, and in the file that it names."""
+    large = "x" * (LARGEST_PLAN + 1)
+    assert "longer than 1 MiB" in world.accept(tool_response={"plan": large}).stop
+    file = world.home / "large.md"
+    file.write_text(large)
+    stop = world.accept(tool_input={}, tool_response={"filePath": str(file)}).stop
+    assert "longer than 1 MiB" in stop
 
 
 # --- the guard --------------------------------------------------------------------------------

@@ -138,7 +138,7 @@ def test_odd_session_ids_are_left_to_python_or_matched_literally(
 @pytest.mark.parametrize(
     "text",
     [b"", b"\n", b"{}", b'{"session_id":', b'{"session_id":"' + MINE.encode(), b"\xff\xfe{",
-     b'{ "session_id": "' + OTHER.encode() + b'"}', b'{"cwd":"/","session_id":"x"}',
+     b'{ "session": "' + OTHER.encode() + b'"}', b'{"cwd":"/","session_id":"x"}',
      b" " * 300 + b"{}", b"\n" * 300 + b"{}"],
 )  # fmt: skip
 def test_payloads_that_begin_otherwise_go_to_python_whole(
@@ -270,8 +270,8 @@ def test_only_the_payloads_own_mode_says_by_hand(
 
 @pytest.mark.parametrize(
     "session",
-    ["../../evil", "*", "$(touch evil)", "`touch evil`", MINE.upper(), MINE + "0", MINE[:-1], "",
-     MINE[:-1] + "/", MINE[:-1] + "\u00e9", "; touch evil #", "."],
+    ["../../evil", "*", "$(touch evil)", "`touch evil`", MINE.replace("a", "g"), MINE + "0",
+     MINE[:-1], "", MINE[:-1] + "/", MINE[:-1] + "\u00e9", "; touch evil #", "."],
 )  # fmt: skip
 def test_no_other_id_makes_a_file(
     shell: list[str], state: Path, tmp_path: Path, session: str
@@ -283,6 +283,55 @@ def test_no_other_id_makes_a_file(
     run(shell, state, "proposed", payload(session))
     after = sorted(p for p in tmp_path.rglob("*") if p.name != "cwd")
     assert after == before
+
+
+def test_an_id_in_capitals_is_latched(shell: list[str], state: Path, tmp_path: Path) -> None:
+    """`claude --session-id` keeps them."""
+    stand_in(state, tmp_path, KILLED)
+    run(shell, state, "accepted", accepted(session=MINE.upper()))
+    assert latch(state, MINE.upper()) is not None
+    assert run(shell, state, "guard", payload(MINE.upper())).returncode == 2
+
+
+@pytest.mark.parametrize("blank", [(", ", ": "), (" ,\t", "\n : \n\t ")])
+def test_blanks_in_a_payload_hide_no_id(
+    shell: list[str], state: Path, tmp_path: Path, blank: tuple[str, str]
+) -> None:
+    """Between the brace, the key, the colon and the value."""
+    fields = {"session_id": MINE, "permission_mode": "auto", "tool_name": "ExitPlanMode"}
+    text = json.dumps(fields, separators=blank).replace("{", "{ \t\n").encode()
+    stand_in(state, tmp_path, KILLED)
+    said = json.loads(run(shell, state, "accepted", text).stdout)["stopReason"]
+    assert f"plandock run --session {MINE}" in said
+    assert latch(state) is not None
+    assert run(shell, state, "guard", text).returncode == 2
+
+
+@pytest.mark.parametrize("given", [b"", b"{}", payload("a b"), b'{"session_id":""}'])
+def test_no_words_with_an_empty_id(
+    shell: list[str], state: Path, tmp_path: Path, given: bytes
+) -> None:
+    """What the user is told to type works without one."""
+    stand_in(state, tmp_path, KILLED)
+    said = json.loads(run(shell, state, "accepted", given).stdout)["stopReason"]
+    assert said.endswith("plandock run --session last")
+    done = run(shell, state, "proposed", given)
+    assert (done.returncode, b"cannot write" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("closed", ["proposed", "latch"])
+def test_a_plan_that_cannot_be_marked_is_not_proposed(
+    shell: list[str], state: Path, tmp_path: Path, closed: str
+) -> None:
+    """Where Python failed as well; its own refusal is passed on."""
+    (state / closed).write_text("in the way of a folder")
+    stand_in(state, tmp_path, KILLED)
+    done = run(shell, state, "proposed", payload())
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"cannot write its state folder" in done.stderr
+    assert b"plandock uninit" in done.stderr
+    stand_in(state, tmp_path, "sys.exit(0)")
+    assert run(shell, state, "proposed", payload()).returncode == 0
 
 
 def test_a_latch_that_stands_is_kept(shell: list[str], state: Path, tmp_path: Path) -> None:
@@ -368,6 +417,49 @@ def test_a_launcher_that_is_gone_lets_no_plan_through(
     (tools / "plandock").chmod(0o755)
     done = run(shell, state, "accepted", accepted(), f"{tools}:{os.environ['PATH']}")
     assert json.loads(done.stdout)["continue"] is False
+
+
+def run_own(
+    shell: list[str], state: Path, word: str, given: bytes, path: str = ""
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a command of one user's own settings; with no program on PATH."""
+    command = next(h.command for h in hooks(state) if h.word == word) + " # plandock"
+    return subprocess.run(
+        [*shell, "-c", command], input=given, capture_output=True, check=False,
+        env={"PATH": path or str(state)},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("gone", ["launcher", "state folder"])
+def test_without_a_launcher_no_plan_is_proposed(shell: list[str], state: Path, gone: str) -> None:
+    """After an acceptance with cleared context nothing comes that could be answered."""
+    assert remove_launcher()
+    if gone == "state folder":
+        state.rmdir()
+    done = run_own(shell, state, "proposed", payload())
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"launcher is gone" in done.stderr
+    assert b"plandock init" in done.stderr
+    assert b"plandock uninit" in done.stderr
+    for word in ("guard", "prompt", "cleared-end", "cleared-start", "started"):
+        done = run_own(shell, state, word, payload())
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_a_latch_holds_without_a_launcher(shell: list[str], state: Path) -> None:
+    """Its own conversation alone, by the payload's own id, and not where it is in doubt."""
+    assert remove_launcher()
+    mark(state, "latch")
+    tool = {"tool_input": {"session_id": MINE}}
+    texts = [(payload(), 2), (payload(transcript_path=f"/{OTHER}.jsonl"), 2),
+             (json.dumps({"session_id": MINE, "cwd": "/"}).encode(), 2),
+             (payload(OTHER, transcript_path=f"/{MINE}.jsonl"), 0),
+             (payload(OTHER, tool_name="x", **tool), 0), (b"", 0), (b"{}", 0)]  # fmt: skip
+    for text, code in texts:
+        done = run_own(shell, state, "guard", text + b"\n")
+        assert (done.returncode, b"launcher is gone" in done.stderr) == (code, code == 2)
+    (state / "latch" / MINE).write_text('{"kind": "copy", "at": 1.0}')
+    assert run_own(shell, state, "guard", payload()).returncode == 0
 
 
 def test_without_a_launcher_the_command_on_the_path_is_asked(

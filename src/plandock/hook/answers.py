@@ -45,6 +45,25 @@ def refusal(latch: Mapping[str, object]) -> str:
     )
 
 
+def cannot_remember(why: str) -> str:
+    """Why a plan must not be shown to the user for acceptance."""
+    return (
+        f"plandock cannot write its state folder ({why}), so it could not take an accepted plan "
+        "over, and this plan is not shown to the user. Tell the user this and stop. Next for the "
+        "user: make room there or set its rights right (plandock doctor), then plan again; or take "
+        "plandock's hooks out of the settings: plandock uninit"
+    )
+
+
+def garbled(why: str) -> str:
+    """What the user (or the model, for them) reads where nothing is known of a plan."""
+    return (
+        f"plandock could not take this plan over: {why}. Nothing was started, here or in a "
+        "container.\nNext for the user: look for LD_ variables in the env block of the project's "
+        "settings, and see: plandock doctor. Then plan again, or: plandock run --session last"
+    )
+
+
 STARTS_FROM_PLAN = (
     "plandock: the user accepted the plan that this conversation starts from. Your first tool call "
     "hands it off to a sealed container, with what the user has written here, and none of it runs "

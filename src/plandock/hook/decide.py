@@ -53,6 +53,18 @@ class Decision:
 
 NOTHING = Decision(Act.NOTHING)
 
+# The modes in which the person goes on by hand, and those that `on_accept` can name.
+BY_HAND = ("default", "plan")
+_NAMED = ("acceptEdits", "auto", "bypassPermissions")
+
+
+def counts(mode: str, on_accept: frozenset[str]) -> bool:
+    """Whether this mode after a plan is an automatic acceptance.
+
+    A mode that no version measured has is one, unless the user wants no hand-off at all.
+    """
+    return mode in on_accept or bool(on_accept and mode not in BY_HAND + _NAMED)
+
 
 def decide(
     event: Event, recorded: Recorded, *, on_accept: frozenset[str], in_box: bool = False
@@ -66,7 +78,7 @@ def decide(
         # A subagent's plan is accepted by its leader, not by the person.
         if event.is_agent:
             return NOTHING
-        if event.mode in on_accept:
+        if counts(event.mode, on_accept):
             return Decision(Act.HAND_OFF, "accepted")
         return Decision(Act.FORGET_PROPOSAL)
     if event.name == "UserPromptSubmit":
@@ -105,7 +117,7 @@ def _before_tool(event: Event, recorded: Recorded, on_accept: frozenset[str]) ->
     if latch is not None:
         # The cleared-context path has no PostToolUse: the new session's first call is the
         # acceptance.  In another mode the person chose to approve by hand.
-        if event.mode in on_accept:
+        if counts(event.mode, on_accept):
             return Decision(Act.HAND_OFF, "cleared")
         return Decision(Act.UNLATCH, unlatches=True)
     if proposed:

@@ -22,7 +22,7 @@ if not __package__:  # run as a script without site: plandock lies two folders u
 
 from plandock import paths
 from plandock.hook import answers, caller, missed, payload, provisional, transcript
-from plandock.hook.decide import Act, Decision, Recorded, decide
+from plandock.hook.decide import BY_HAND, Act, Decision, Recorded, decide
 from plandock.hook.payload import Event
 from plandock.runs import marks
 
@@ -51,8 +51,10 @@ def main() -> int:
             # Claude Code sets it for each hook, whatever the project's settings say (measured).
             started = payload.clean_path(os.environ.get("CLAUDE_PROJECT_DIR"))
             event = replace(event, started=started)
-        if event is None or in_box():
+        if in_box():
             return 0
+        if event is None:
+            return _no_event(sys.argv[1] if len(sys.argv) > 1 else "")
         return _act(event, frozen)
     except Exception as error:
         # An exception is no reason to hold up a tool call that has nothing to do with us; where
@@ -61,16 +63,39 @@ def main() -> int:
         return _refuse_where_latched(event, error)
 
 
+def _no_event(word: str) -> int:
+    """The answer to a payload that cannot be understood, where a plan is at stake."""
+    why = "Claude Code's words to plandock's hook arrived empty or garbled"
+    if word == "proposed":
+        sys.stderr.write(answers.garbled(why) + "\n")
+        return 2
+    return _stop(answers.garbled(why)) if word in ("accepted", "cleared-start") else 0
+
+
 def _refuse_where_latched(event: Event | None, error: Exception) -> int:
     """The answer where the hook itself failed: a latch that stands refuses a call all the same."""
-    if event is None or event.name not in ("PreToolUse", "PostToolUse"):
+    if event is None:
+        return 0 if in_box() else _no_event(sys.argv[1] if len(sys.argv) > 1 else "")
+    if event.name not in ("PreToolUse", "PostToolUse"):
         return 0
+    if provisional.is_forgotten(event):
+        return _cannot_remember(error)
     latch = marks.get(paths.latch_dir(), event.session_id)
+    accepts = event.name == "PostToolUse" and event.tool == "ExitPlanMode" and not event.is_agent
+    if accepts and event.mode not in BY_HAND:  # a latch may not have been writable
+        return _stop(answers.not_handed_off(_what_is_wrong(error, event.session_id)))
     if latch is None or latch.get("kind") == "copy":
         return 0
     if event.name == "PostToolUse":
         return _stop(answers.not_handed_off(_what_is_wrong(error, event.session_id)))
     sys.stderr.write(answers.refusal(latch) + "\n")
+    return 2
+
+
+def _cannot_remember(error: Exception) -> int:
+    """Refuse a proposal of which nothing would be known where the context is cleared."""
+    why = str(_what_is_wrong(error, "")["why"])
+    sys.stderr.write(answers.cannot_remember(why) + "\n")
     return 2
 
 
@@ -121,6 +146,7 @@ def _act(event: Event, frozen: Mapping[str, str] | None = None) -> int:
         data |= {"plan_file": event.plan_file, "transcript": event.transcript}
         data |= {"started": event.started, "pid": caller.pid()}
         marks.put(paths.proposal_dir(), session, data)
+        provisional.check_latching()
     elif decision.act is Act.FORGET_PROPOSAL:
         marks.take_away(paths.proposal_dir(), session)
     elif decision.act is Act.MARK_CLEARED:
@@ -294,7 +320,10 @@ def _hand_off(event: Event, decision: Decision, recorded: Recorded) -> int:
         if cleared:
             plan, messages = _cleared_plan(event, before)
         if not plan:
-            raise PlandockError("the accepted plan's text was not found", hint="plan once more")
+            why = "the accepted plan's text was not found"
+            if event.plan_is_too_large:
+                why = _TOO_LARGE
+            raise PlandockError(why, hint="plan once more")
         folder = conversation_folder.of_event(event)
         if "CLAUDE_CONFIG_DIR" in os.environ:  # a relative one is meant from where it was started
             own = os.path.join(event.started or folder, os.environ["CLAUDE_CONFIG_DIR"])
@@ -392,10 +421,13 @@ def _read_plan(path: str) -> str:
     except OSError:
         return ""
     if len(raw) > payload.LARGEST_PLAN:
-        return ""
+        from plandock.errors import PlandockError
+
+        raise PlandockError(_TOO_LARGE, hint="plan once more, in parts")
     return payload.clean_plan(raw.decode("utf-8", "replace"))
 
 
+_TOO_LARGE = "the plan is longer than 1 MiB"
 _CUT_OFF = {"kind": "refused", "why": "plandock was ended in the middle of the hand-off"}
 
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plandock import paths
+from plandock.hook import answers
 from plandock.settings.project import FROZEN
 
 # How long Claude Code waits for one of our hooks, in seconds; past it the call goes ahead.  The
@@ -49,13 +50,24 @@ class Hook:
 
 
 def _when_marked(state: str, word: str, *folders: str) -> str:
-    """A command that calls the launcher only when a mark stands; builtins alone until then."""
+    """A command that calls the launcher only when a mark stands; builtins alone until then.
+
+    In one user's own file a latch holds its conversation without a launcher as well.
+    """
     files = " ".join(f'"$d"/{folder}/*' for folder in folders)
     # `exec`, so that Python's parent is Claude Code itself: the hook tells sessions apart by it.
-    return (
+    call = (
         f'{state}; for f in {files}; do [ -e "$f" ] && [ -f "$d/hook" ] '
-        f'&& exec /bin/sh "$d/hook" {word}; done; exit 0'
+        f'&& exec /bin/sh "$d/hook" {word}; done; '
     )
+    if word == "guard" and state != _SHARED_STATE:
+        call += (
+            '[ -e "$f" ] || exit 0; IFS= read -r p; p=${p%%\'"tool_\'*}; '
+            f"for f in {files}; do case $p in *'\"'\"${{f##*/}}\"'\"'*) ;; *) continue;; esac; "
+            'm=; IFS= read -r m <"$f"; case $m in \'{"kind": "copy"\'*) continue;; esac; '
+            f"printf '%s\\n' {shlex.quote(_GONE_LATCHED)} >&2; exit 2; done; "
+        )
+    return call + "exit 0"
 
 
 def _always(state: str, word: str) -> str:
@@ -72,6 +84,9 @@ def _always(state: str, word: str) -> str:
         call += "command -v plandock >/dev/null 2>&1 && exec plandock hook; "
     elif word == "accepted":
         call += f"IFS= read -r p; case ${{p%%'\"tool_'*}} in {BY_HAND}) ;; *) {stop};; esac; "
+    elif word == "proposed":
+        # With cleared context nothing else comes that could be answered.
+        return call + f"printf '%s\\n' {shlex.quote(_GONE_PROPOSED)} >&2; exit 2"
     return call + "exit 0"
 
 
@@ -99,6 +114,17 @@ _GONE = (
     '{"continue":false,"stopReason":"plandock does not work: its launcher is gone or its program '
     "failed, so this plan was not handed off and not carried out here.\\nNext: plandock init, "
     'then: plandock run --session last; or take its hooks out of the settings: plandock uninit"}'
+)
+
+_GONE_PROPOSED = (
+    "plandock does not work: its launcher is gone, so no plan can be handed off, and none is shown "
+    "to the user. Tell the user this and stop. Next for the user: plandock init, then plan again; "
+    "or take its hooks out of the settings: plandock uninit"
+)
+_GONE_LATCHED = (
+    "plandock took over the plan of this conversation, but its launcher is gone. No tool may run "
+    "here. Tell the user this and stop. Next for the user: plandock init, then write a message "
+    "here; or take its hooks out of the settings: plandock uninit"
 )
 
 
@@ -135,7 +161,8 @@ HOOKS: tuple[Hook, ...] = hooks()
 # The payload begins with the session's id (shared facts, section 1); where it does not, Python
 # looks.  `dd` reads once and no further than it says, unlike `head -c` on busybox and macOS, and
 # the dot keeps newlines at the end of the piece.  `set -C` leaves a mark that stands as it is.
-_FORM = "# form 2: latches before Python starts"
+_FORM = "# form 3: latches before Python starts"
+_CANNOT_MARK = "the mark of this plan does not stand, and plandock's program failed"
 _LAUNCHER = """\
 #!/bin/sh
 # plandock's hook for Claude Code; written by `plandock init`.
@@ -161,11 +188,25 @@ proposed | accepted | cleared-start) ;;
 esac
 head=$({dd} bs=$size count=1 2>/dev/null; printf .)
 head=${{head%.}}
-rest=${{head#'{{"session_id":"'}}
-id=${{rest%%'"'*}}
-if [ "x$rest" = "x$head" ] || [ "x$id" = "x$rest" ]; then
-    id=
-fi
+blank=' {tab}
+'
+rest=$head
+id=
+for next in '{{' '"session_id"' ':' '"'; do
+    case $rest in
+    "$next"*) rest=${{rest#"$next"}} ;;
+    *)
+        rest=
+        break
+        ;;
+    esac
+    case $rest in
+    [$blank]*) [ "$next" = '"' ] || rest=${{rest#"${{rest%%[!$blank]*}}"}} ;;
+    esac
+done
+case $rest in
+*'"'*) id=${{rest%%'"'*}} ;;
+esac
 case $id in
 *[!0-9A-Za-z-]*) id= ;;
 esac
@@ -173,7 +214,7 @@ esac
 put() {{
     [ "${{#id}}" = 36 ] || return 0
     case $id in
-    *[!0123456789abcdef-]*) return 0 ;;
+    *[!0123456789abcdefABCDEF-]*) return 0 ;;
     esac
     (
         umask 077
@@ -189,11 +230,21 @@ call() {{
     {{ printf %s "$head"; {cat}; }} | "$python" -I -S "$entry" "$word" "PPID=$PPID" {frozen}
 }}
 
+may_latch() {{
+    [ -d "$marks/latch" ] || {mkdir} -m 700 "$marks/latch" 2>/dev/null
+    [ -w "$marks/latch" ] && [ -x "$marks/latch" ]
+}}
+
 stands() {{
     [ -n "$id" ] && [ -e "$marks/latch/$id" ]
 }}
 
 how_on() {{
+    if [ -z "$id" ]; then
+        printf %s "Next for the user: make plandock work again (plandock doctor), then: \
+plandock run --session last"
+        return
+    fi
     printf %s "Next for the user: make plandock work again, and write a message here; the plan is \
 handed off with: plandock run --session $id (plandock ps shows whether it was). To go on here \
 without plandock: remove the file {latches}/$id"
@@ -242,7 +293,13 @@ proposed)
     put proposed "\\"session\\": \\"$id\\""
     call
     code=$?
-    [ $code = 2 ] || exit 0
+    case $code in
+    0 | 2) exit $code ;;
+    esac
+    if [ -n "$id" ] && [ -s "$marks/proposed/$id" ] && may_latch; then
+        exit 0
+    fi
+    printf '%s\n' {cannot_write} >&2
     exit 2
     ;;
 cleared-start)
@@ -283,10 +340,12 @@ def write_launcher(python: str, entry: Path) -> Path:
         python=shlex.quote(python),
         entry=shlex.quote(str(entry)),
         frozen=" ".join(shlex.quote(f"{name}={value}") for name, value in _frozen().items()),
+        tab="\t",
         dd=shlex.quote(_program("dd")),
         cat=shlex.quote(_program("cat")),
         mkdir=shlex.quote(_program("mkdir")),
         by_hand=BY_HAND,
+        cannot_write=shlex.quote(answers.cannot_remember(_CANNOT_MARK)),
         latches=_in_quotes(json.dumps(str(paths.latch_dir()))[1:-1]),
     )
     handle, temporary = tempfile.mkstemp(prefix=".hook-", dir=target.parent)

@@ -28,6 +28,7 @@ class Event:
     prompt_id: str = ""
     prompt: str = ""  # UserPromptSubmit: what was submitted, whoever did it
     plan: str = ""
+    plan_is_too_large: bool = False
     plan_file: str = ""
     source: str = ""  # SessionStart: startup, clear, resume …
     reason: str = ""  # SessionEnd: clear, logout …
@@ -68,6 +69,7 @@ def parse(raw: bytes) -> Event | None:
         prompt=_text(data, "prompt", LARGEST_PLAN),
         # Some versions send an empty `tool_input`, so the answer comes first (facts, section 1).
         plan=_plan(answer) or _plan(question),
+        plan_is_too_large=_is_too_large(answer) or _is_too_large(question),
         plan_file=_path(answer, "filePath") or _path(question, "planFilePath"),
         source=_text(data, "source", 64),
         reason=_text(data, "reason", 64),
@@ -107,6 +109,11 @@ def clean_path(value: object) -> str:
 def _plan(data: dict[str, Any]) -> str:
     value = data.get("plan")
     return clean_plan(value) if isinstance(value, str) else ""
+
+
+def _is_too_large(data: dict[str, Any]) -> bool:
+    value = data.get("plan")
+    return isinstance(value, str) and len(value) > LARGEST_PLAN
 
 
 def clean_plan(text: str) -> str:

@@ -6,6 +6,7 @@ begins with ``"by": "launcher"``; while one stands, the shell refuses tool calls
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Mapping
@@ -47,6 +48,24 @@ def settle(event: Event, act: Act) -> None:
     proposes = event.name == "PreToolUse" and event.tool == "ExitPlanMode"
     if proposes and act is not Act.REMEMBER_PROPOSAL:
         _take_away(paths.proposal_dir(), event.session_id)
+
+
+def is_forgotten(event: Event) -> bool:
+    """Whether a plan is being proposed of which neither a mark nor, later, a latch would stand."""
+    if event.name != "PreToolUse" or event.tool != "ExitPlanMode" or event.mode != "plan":
+        return False
+    try:
+        check_latching()
+    except OSError:
+        return True
+    return not marks.get(paths.proposal_dir(), event.session_id)
+
+
+def check_latching() -> None:
+    """Raise :class:`OSError` where no latch could be written for the conversation after this."""
+    folder = paths.make_private(paths.latch_dir())
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
 def _take_away(folder: Path, session: str) -> None:
