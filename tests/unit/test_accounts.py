@@ -157,6 +157,7 @@ def test_who_paid_before_stays_when_a_login_that_names_no_account_takes_over(
 def test_who_paid_before_stays_when_a_stored_token_takes_over(
     store: Store, machine: Machine, clock: Clock
 ) -> None:
+    """As after `plandock setup-token`, where the old login was removed."""
     machine.sign_in(ANNA, T1)
     begun(store, machine)
     (machine.config / ".credentials.json").unlink()

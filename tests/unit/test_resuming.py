@@ -57,6 +57,7 @@ def test_what_the_user_allows_now_counts_and_is_told(store: Store, repo: Reposit
 
 
 def test_what_the_user_took_back_counts_as_well(store: Store, repo: Repository) -> None:
+    """The safe side is heeded too."""
     users(CREDITS)
     frozen = load(repo=repo.root, environ={})
     users("")

@@ -136,6 +136,7 @@ def _record(run: Run) -> str:
     record = {name: known[name] for name in RECORDED}
     record["settings"] = {k: v for k, v in run.settings.items() if k not in _UNRECORDED}
     record["account"] = run.account  # digests, and names in short
+    record["git_home"] = run.git_home
     record["state_dir"] = str(paths.state_dir())
     # Podman 4.3 reads a volume's labels as CSV, where JSON's quotes are an error (measured).
     return base64.b64encode(json.dumps(record, separators=(",", ":")).encode()).decode()

@@ -15,7 +15,7 @@ from plandock.settings import load as settings_now
 from plandock.settings import trusted
 from plandock.settings.environment import variable
 from plandock.settings.keys import Settings
-from plandock.supervisor import logins, queue
+from plandock.supervisor import freezing, logins, queue
 from plandock.workspace import branch
 
 
@@ -55,18 +55,21 @@ def resume(store: Store, run: Run, words: str = "") -> tuple[Run, str]:
 def _check_ground(run: Run) -> None:
     """Raise what would end the run at once: no repository, or not what it goes on from."""
     try:
-        git.check_there(run.repo)
+        if run.snapshot:
+            git.check_there(run.git_place)
+        else:
+            freezing.check_tree(run)
     except RepositoryError as error:
         hint = error.hint.replace("{run}", run.id)
         raise RepositoryError(error.message, hint=hint) from error
     tip = run.head or run.snapshot
     if run.staged or not tip:
         return
-    if not git.git(run.repo, "cat-file", "-e", f"{tip}^{{commit}}", check=False).ok:
+    if not git.git(run.git_place, "cat-file", "-e", f"{tip}^{{commit}}", check=False).ok:
         work = paths.run_dir(run.id) / "work.bundle"
         hint = f"git fetch {work} refs/plandock/head, then: plandock resume {run.id}"
         raise RepositoryError(
-            f"the commits that {run.id} goes on from are not in {run.repo} any more",
+            f"the commits that {run.id} goes on from are not in {run.git_place} any more",
             hint=hint if work.is_file() else "hand the plan off again",
         )
 
@@ -79,7 +82,7 @@ def _billing_now(run: Run) -> tuple[dict[str, Any], list[str]]:
     otherwise than the latter two; and no run changes to an API key as payer, or back.
     """
     old = Settings.from_dict(run.settings)
-    repo = Path(run.repo)
+    repo = Path(run.git_place)
     # Without the repository's file, and without the variables that its settings bring.
     new = settings_now(repo=None, environ=trusted(os.environ, repo))
     users = str(paths.config_dir() / "config.toml")
@@ -134,5 +137,5 @@ def _branch(store: Store, run: Run) -> str:
         Settings.from_dict(run.settings).branch,
         run_id=run.id,
         slug=branch.slug(run.plan_title),
-        taken=held | git.branches(Path(run.repo)),
+        taken=held | git.branches(Path(run.git_place)),
     )
