@@ -128,9 +128,11 @@ def identity(repo: str | os.PathLike[str]) -> tuple[str, str]:
 def check_there(repo: str | os.PathLike[str]) -> None:
     """Raise :class:`RepositoryError` where a run's repository was moved or removed since."""
     if os.path.isdir(repo):
-        found = git(repo, "rev-parse", "--show-toplevel", check=False)
-        if found.ok and os.path.realpath(found.text.rstrip("\n")) == os.path.realpath(repo):
-            return
+        # A bare repository, which has linked work trees alone, is its own git folder.
+        for asked in ("--show-toplevel", "--absolute-git-dir"):
+            found = git(repo, "rev-parse", asked, check=False)
+            if found.ok and os.path.realpath(found.text.rstrip("\n")) == os.path.realpath(repo):
+                return
     raise RepositoryError(
         f"the repository {os.fspath(repo)} is not there any more",
         hint="put it back, then: plandock resume {run}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -124,6 +125,49 @@ def test_a_login_that_is_named_later_is_known_from_then_on(
     assert [payer["account"]["id"] for payer in run.payers] == ["aaaaaaaa"]
     machine.sign_in(ANNA, T3)
     assert used(run) == T3
+
+
+def paid_after(store: Store, machine: Machine, *told: str) -> list[Any]:
+    """The accounts of a run's payers after `plandock resume`, from a wait, and a token handed
+    to the box; ``told`` are words of what the user is told."""
+    waits = store.move("r222", State.QUEUED, State.WAITING) or store.get("r222")
+    run, said = resuming.resume(store, waits)
+    assert all(words in said for words in told)
+    run = store.change(run.id, **accounts.paying(run, accounts.whose(run, token_of(run)[0])))
+    shown = run.to_json()["billing"]["accounts"]
+    assert {key for payer in shown for key in payer} == {"account", "login", "since"}
+    return [payer["account"] and payer["account"]["id"] for payer in shown]
+
+
+def test_who_paid_before_stays_when_a_login_that_names_no_account_takes_over(
+    store: Store, machine: Machine
+) -> None:
+    """And once that is named, it takes its own place alone."""
+    machine.sign_in(ANNA, T1)
+    first = begun(store, machine).payers[0]["since"]
+    machine.sign_in(None, T2)
+    assert paid_after(store, machine, "in place of A…@example.org") == ["aaaaaaaa", None]
+    machine.sign_in(BOB, T2)
+    run = store.get("r222")
+    run = store.change(run.id, **accounts.paying(run, accounts.whose(run, token_of(run)[0])))
+    assert [payer["account"]["id"] for payer in run.payers] == ["aaaaaaaa", "bbbbbbbb"]
+    assert run.payers[0]["since"] == first
+
+
+def test_who_paid_before_stays_when_a_stored_token_takes_over(
+    store: Store, machine: Machine, clock: Clock
+) -> None:
+    """As after `plandock setup-token`, where the old login was removed."""
+    machine.sign_in(ANNA, T1)
+    begun(store, machine)
+    (machine.config / ".credentials.json").unlink()
+    credentials.store_setup_token(T2)
+    clock.sleep(60)
+    assert paid_after(store, machine, "a stored token pays from now on") == ["aaaaaaaa", None]
+    lines = accounts.in_words(store.get("r222"))
+    assert [line.split(",")[0] for line in lines] == [
+        "A…@example.org (aaaaaaaa)", "not known: a stored token names none"
+    ]  # fmt: skip
 
 
 def test_haste_is_made_where_the_token_in_use_is_worth_nothing(

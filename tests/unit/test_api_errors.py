@@ -34,6 +34,11 @@ NO_PLAN = "Claude Opus is not available with the Claude Pro plan. If you have up
          "credits", "subscription+credits"),
         (429, f"{BUSY} · Extra usage is required for this model.", {}, "credits", "plan again"),
         (429, f"{BUSY} · Usage credits are required for this.", {}, "credits", "plan again"),
+        (429, "API Error: Extra usage must be enabled to use the 1M context window.", {}, "credits",
+         "plan again"),
+        (429, "You're out of extra usage", {}, "credits", "plan again"),
+        (429, "API Error: 429 You need to enable extra usage", {}, "credits", "plan again"),
+        (403, "This model needs usage credits.", {}, "credits", "plan again"),
         (400, "Credit balance is too low", {}, "credits", "add credit"),
         (402, "API Error: 402 payment required", {}, "agent", "logs"),
         (400, "API Error: 400 messages.1.content: something is wrong", {}, "agent", "logs"),
@@ -44,6 +49,12 @@ NO_PLAN = "Claude Opus is not available with the Claude Pro plan. If you have up
         (400, "API Error: 400 This organization has been disabled.", {}, "account", "/login"),
         (403, "Failed to authenticate. API Error: 403 Your account does not have permission to "
               "use Claude Code.", {}, "account", "/login"),
+        (403, "Your account does not have access to Claude Code. Please contact your "
+              "administrator.", {"api_error_type": "permission_error"}, "account", "/login"),
+        (403, "Please run /login · API Error: 403 Your account has been suspended.", {},
+         "account", "/login"),
+        (403, "Your account has been disabled", {}, "account", "/login"),
+        (401, "API Error: 401 This organization has been disabled.", {}, "account", "/login"),
         (400, NO_PLAN, {}, "account", "/login"),
         (404, NO_MODEL, {}, "model", "/model"),
     ],
@@ -67,6 +78,9 @@ def test_it_ends_the_run_at_once_with_the_apis_words(
     ("status", "words", "reason"),
     [
         (429, f"{BUSY} · Number of requests has exceeded your rate limit", "overloaded"),
+        (429, "Rate limit exceeded. You need extra usage to go faster.", "overloaded"),
+        (429, "You're out of extra usage · resets 3pm (UTC)", "overloaded"),
+        (429, f"{BUSY} · see extra usage. You must wait.", "overloaded"),
         (529, "Extra usage is required", "overloaded"),
         (401, "Failed to authenticate. API Error: 401 Invalid credentials", "login"),
         (403, "Failed to authenticate: OAuth token revoked. Please log in again or contact your "
@@ -74,6 +88,9 @@ def test_it_ends_the_run_at_once_with_the_apis_words(
         (403, "Your account does not have access to Claude. Please login again or contact your "
               "administrator.", "login"),
         (403, "API Error: 403 something new", "login"),
+        (401, "Please run /login · API Error: 401 OAuth token has expired.", "login"),
+        (401, "API Error: 401 Your account does not have access to this. Is it yours?", "login"),
+        (403, "API Error: 403 OAuth token has been revoked", "login"),
     ],
 )  # fmt: skip
 def test_what_may_pass_is_waited_for(status: int, words: str, reason: str) -> None:

@@ -538,3 +538,16 @@ def test_a_prompt_goes_through_with_a_broken_store(world):
     assert "state: unknown" in world.call(prompt).context
     assert world.marks() == {f"latch/{run.session_id}"}
     (world.state / "plandock.db.lock").rmdir()
+
+
+def test_a_hand_off_in_a_linked_work_tree_records_whose_it_is(
+    world: hooks.HookWorld, tmp_path: Path
+) -> None:
+    """Claude Code may remove the tree before the run has ended."""
+    world.accept()
+    linked = tmp_path / "linked"
+    world.repo.git("worktree", "add", "-q", str(linked))
+    world.accept(cwd=str(linked), tool_use_id="toolu_9")
+    homes = {run.repo: run.git_home for run in world.runs()}
+    root = str(world.repo.root)
+    assert homes == {root: "", str(linked): root}

@@ -155,6 +155,7 @@ def _record(run: Run) -> str:
     record["billing"] = {name: known["billing"][name] for name in OF_BILLING}
     short = [x for x in run.folders_left_out if len(json.dumps(x)) <= _LONGEST_FOLDER]
     record["folders_left_out"] = short[:20]
+    record["git_home"] = run.git_home
     record["state_dir"] = str(paths.state_dir())
     # Podman 4.3 reads a volume's labels as CSV, where JSON's quotes are an error (measured).
     return base64.b64encode(json.dumps(record, separators=(",", ":")).encode()).decode()

@@ -17,10 +17,21 @@ from plandock.claude.redact import redact
 from plandock.printable import one_line
 
 _CREDITS = re.compile(r"(?i)(?:extra usage|usage credits)(?: is| are)? required")
+# In other words, within a sentence; beside a limit that passes they are mere advice.
+_NAMED = r"\b(?:extra usage|usage credits)\b"
+_WANTED = r"\b(?:required?|must|enabled?|out of|needs?|needed)\b"
+_NO_CREDITS = re.compile(
+    rf"(?i){_NAMED}[^.!?·\n]{{0,80}}{_WANTED}|{_WANTED}[^.!?·\n]{{0,80}}{_NAMED}"
+)
+_PASSES = re.compile(r"(?i)\bresets?\b|hit your|limit reached|exceed")
 _BALANCE = re.compile(r"(?i)credit balance is too low")
 _ACCOUNT = re.compile(
-    r"(?i)organization has been disabled|does not have permission|not allowed for this organization"
+    r"(?i)does not have permission|does not have access|not allowed for this organization"
     r"|is not available with the Claude \w+ plan"
+)
+# Whatever the status: no other login of that account would be let in.
+_CLOSED = re.compile(
+    r"(?i)(?:organization|account) (?:has been|is) (?:disabled|suspended)|disabled organization"
 )
 # The login itself: a new one mends it.
 _LOGIN = re.compile(r"(?i)revoked|log ?in again|token (?:has )?expired")
@@ -41,14 +52,20 @@ class PermanentError:
     hint: str
 
 
-def permanent(result: Mapping[str, Any], words: str) -> PermanentError | None:
-    """What no waiting mends in the last result of a run, or None; ``words`` is its text."""
+def permanent(
+    result: Mapping[str, Any], words: str, *, passes: bool = False
+) -> PermanentError | None:
+    """What no waiting mends in the last result of a run, or None; ``words`` is its text.
+
+    ``passes``: a usage limit with a time was told, so that a 429 without clear words is that.
+    """
     status, named = result.get("api_error_status"), result.get("api_error")
     if result.get("is_error") is not True or isinstance(status, bool):
         return None
     said = one_line(redact(words), limit=500) or f"the API refused the request ({status})"
     if named == "long_context_credits_required" or (
-        status in (400, 402, 403, 429) and _CREDITS.search(words)
+        status in (400, 402, 403, 429)
+        and (_CREDITS.search(words) or (not passes and _lacks_credits(words)))
     ):
         return PermanentError(
             "credits", said,
@@ -59,7 +76,8 @@ def permanent(result: Mapping[str, Any], words: str) -> PermanentError | None:
         return PermanentError(
             "credits", said, "add credit to that account, then: plandock resume {run}"
         )
-    if status in (400, 403) and _ACCOUNT.search(words) and not _LOGIN.search(words):
+    shut = _CLOSED.search(words) or (status != 401 and _ACCOUNT.search(words))
+    if status in (400, 401, 403) and shut and not _LOGIN.search(words):
         return PermanentError(
             "account", said,
             "sign in with an account that may use it (claude, /login), then: plandock resume {run}",
@@ -76,3 +94,7 @@ def permanent(result: Mapping[str, Any], words: str) -> PermanentError | None:
     if status in _REFUSED:
         return PermanentError("agent", said, "plandock logs {run}")
     return None
+
+
+def _lacks_credits(words: str) -> bool:
+    return bool(_NO_CREDITS.search(words)) and not _PASSES.search(words)

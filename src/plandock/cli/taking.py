@@ -24,15 +24,15 @@ def _with_commits(run_name: str) -> Run:
         raise PlandockError(
             f"{run.id} has no commits ({run.state})", hint=f"plandock show {run.id}"
         )
-    if not Path(run.repo).is_dir():
+    if not Path(run.git_place).is_dir():
         raise PlandockError(
-            f"the repository of {run.id} is not at {one_line(run.repo)} any more",
+            f"the repository of {run.id} is not at {one_line(run.git_place)} any more",
             hint=f"move it back; a copy of the work is {_copy_of(run)}",
         )
     words = ("cat-file", "-e", f"{run.head}^{{commit}}")
-    if not git.git(run.repo, *words, check=False).ok:
+    if not git.git(run.git_place, *words, check=False).ok:
         raise PlandockError(
-            f"the commits of {run.id} are not in {one_line(run.repo)} any more",
+            f"the commits of {run.id} are not in {one_line(run.git_place)} any more",
             hint=f"a copy is {_copy_of(run)}; bring it back with: git fetch FILE {HEAD_REF}",
         )
     return run
@@ -51,7 +51,7 @@ def diff(run_name: str, stat: bool) -> None:
     # The user's configuration may name programs, also such as lie in the work tree.
     words = ["diff", "--no-ext-diff", "--no-textconv", "--no-color", "--submodule=short"]
     words += ["--stat"] if stat else []
-    found = git.git(run.repo, *words, run.snapshot, run.head, "--")
+    found = git.git(run.git_place, *words, run.snapshot, run.head, "--")
     click.echo_via_pager(printable(found.stdout.decode("utf-8", "replace")))
 
 
@@ -71,6 +71,18 @@ def _ask_about_flagged(run: Run, command: str, yes: bool) -> None:
     )
 
 
+def _tree_to_take_into(run: Run) -> Path:
+    """The user's, or the run's own; where that was removed, only one that the user stands in."""
+    place = Path(run.git_place)
+    tree = work.work_tree(place, Path.cwd())
+    if str(place) != run.repo and tree == place and git.top_level(Path.cwd()) != place:
+        raise PlandockError(
+            f"the work tree of {run.id} was removed: {one_line(run.repo)}",
+            hint=f"say it in the work tree that is to have it, such as {one_line(str(place))}",
+        )
+    return tree
+
+
 def _report(taken: work.Taken) -> None:
     for note in taken.notes:
         click.echo(f"note: {one_line(note, limit=2000)}", err=True)
@@ -86,7 +98,7 @@ def merge(run_name: str, yes: bool) -> None:
     """
     run = _with_commits(run_name)
     _ask_about_flagged(run, "merge", yes)
-    tree = work.work_tree(Path(run.repo), Path.cwd())
+    tree = _tree_to_take_into(run)
     if git.git(tree, "rev-parse", "--verify", "--quiet", "MERGE_HEAD", check=False).ok:
         raise PlandockError(
             "a merge of your own is under way in the repository",
@@ -113,7 +125,7 @@ def apply(run_name: str, yes: bool) -> None:
     """
     run = _with_commits(run_name)
     _ask_about_flagged(run, "apply", yes)
-    tree = work.work_tree(Path(run.repo), Path.cwd())
+    tree = _tree_to_take_into(run)
     try:
         taken = work.apply(tree, snapshot=run.snapshot, head=run.head)
     except work.NotTaken as error:

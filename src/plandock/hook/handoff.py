@@ -16,7 +16,7 @@ from plandock.runs import alive, terminal
 from plandock.runs.model import Run, RunId, State, new_run_id, utc_now
 from plandock.runs.starting import start_supervisor
 from plandock.runs.store import Store
-from plandock.settings import project
+from plandock.settings import claude_project, project
 from plandock.settings.environment import login_volume, trusted, upstream
 from plandock.workspace import branch
 
@@ -64,6 +64,7 @@ def hand_off(
         billing=chosen.billing,
         environ=environ,
     )
+    home = claude_project.main_work_tree(ground.repo)
     mark = hashlib.sha256(plan.encode("utf-8", "replace")).hexdigest()
     key = hashlib.sha256(f"{session_id}\0{tool_use_id}\0{mark}".encode()).hexdigest()
     title = plan_title(plan)
@@ -81,6 +82,7 @@ def hand_off(
         run = Run(
             id=run_id,
             repo=str(ground.repo),
+            git_home="" if home in (None, ground.repo) else str(home),
             cwd=cwd,
             base=ground.base,
             plan_title=title,

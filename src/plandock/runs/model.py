@@ -7,6 +7,7 @@ Standard library only: the hook imports this.
 from __future__ import annotations
 
 import enum
+import os
 import secrets
 import time
 from dataclasses import asdict, dataclass, field, fields
@@ -153,6 +154,7 @@ class Run:
     trigger: str = ""  # accepted | cleared | manual
     permission_mode: str = ""
     transcript: str = ""
+    git_home: str = ""  # of a linked work tree: the repository that it belongs to
     config_dir: str = ""  # Claude Code's folder at acceptance
     claude: str = ""  # the host's CLI binary
     model: str = ""  # what the plan was accepted with; empty: the CLI's own default
@@ -204,6 +206,12 @@ class Run:
     told: list[str] = field(default_factory=list)  # what the user was notified of
     terminal: dict[str, Any] = field(default_factory=dict)  # where it was handed off
 
+    @property
+    def git_place(self) -> str:
+        """Where git finds the run's commits and branch: also when its linked work tree is gone."""
+        gone = self.git_home and not os.path.lexists(os.path.join(self.repo, ".git"))
+        return self.git_home if gone else self.repo
+
     def to_json(self) -> dict[str, Any]:
         """The contract's JSON object; empty times and names are ``null``."""
         data = asdict(self)
@@ -243,6 +251,7 @@ def _known(kind: type[Billing] | type[Usage], data: dict[str, Any]) -> dict[str,
 
 _INTERNAL = (
     "handoff_key",
+    "git_home",
     "login_volume",
     "supervisor_pid",
     "supervisor_started",

@@ -232,14 +232,13 @@ def paying(run: Run, now: Account) -> dict[str, Any]:
     who = now.key and now.key + now.organization_key
     who = who or (now.mark if now.kind in ("token", "api-key") else now.kind)
     last = run.payers[-1] if run.payers else {}
-    shown = {"account": now.to_json(), "login": now.kind}
-    if last.get("who") == who or (
-        # Since then the account has been named, for the very token that paid.
-        last and begun is not None and not begun.key and begun.mark == now.mark
-    ):
-        changes["payers"] = [*run.payers[:-1], {**last, **shown, "who": who}]
+    paid = {"account": now.to_json(), "login": now.kind, "who": who, "mark": now.mark}
+    # The very token that paid last, whose account has been named since then.
+    named = bool(last) and last.get("account") is None and last.get("mark") == now.mark
+    if last.get("who") == who or named:
+        changes["payers"] = [*run.payers[:-1], {**last, **paid}]
     else:
-        changes["payers"] = [*run.payers, {**shown, "since": utc_now(), "who": who}]
+        changes["payers"] = [*run.payers, {**paid, "since": utc_now()}]
     return changes
 
 

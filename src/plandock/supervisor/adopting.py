@@ -47,9 +47,14 @@ def read_label(label: str, run_id: str) -> Run | None:
         return None
     if known["id"] != run_id or not is_run_id(run_id) or not isinstance(settings, dict):
         return None
-    if not known["snapshot"] or not Path(str(known["repo"])).is_dir():
+    home = data.get("git_home", "")  # not in labels of older versions
+    if not known["snapshot"] or not isinstance(home, str):
         return None
-    run = Run.from_record({**known, "settings": settings, "state": str(State.RUNNING)})
+    run = Run.from_record(
+        {**known, "git_home": home, "settings": settings, "state": str(State.RUNNING)}
+    )
+    if not Path(run.git_place).is_dir():
+        return None
     if isinstance(account := data.get("account"), dict):  # not in labels of older versions
         run.account = account
     _take_later(run, data)

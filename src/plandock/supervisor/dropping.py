@@ -32,8 +32,8 @@ def dropped_dir(run_id: str = "") -> Path:
 def branch_there(run: Run) -> bool:
     """Whether the run's branch is in the repository (which may be gone itself)."""
     with contextlib.suppress(PlandockError):
-        git.check_there(run.repo)
-        return bool(run.branch) and run.branch in git.branches(run.repo)
+        git.check_there(run.git_place)
+        return bool(run.branch) and run.branch in git.branches(run.git_place)
     return False
 
 
@@ -72,10 +72,10 @@ def keep(run: Run) -> Path:
         shutil.copyfile(work, folder / "work.bundle")
     if refs:
         base = [f"^{run.base}"] if run.base else []
-        new = git.line(Path(run.repo), "rev-list", "--count", *refs, *base)
+        new = git.line(Path(run.git_place), "rev-list", "--count", *refs, *base)
         if new != "0":
             place = str(folder / "refs.bundle")
-            git.git(run.repo, "bundle", "create", "-q", place, *refs, *base)
+            git.git(run.git_place, "bundle", "create", "-q", place, *refs, *base)
     for name, data in (("receipt.json", receipt_of(run)), ("run.json", run.to_record())):
         handle = os.open(folder / name, os.O_WRONLY | os.O_CREAT, 0o600)
         with os.fdopen(handle, "w") as file:
@@ -104,7 +104,7 @@ def remove(store: Store, run: Run) -> None:
         if run.engine:
             _empty_engine(run)
         for ref in _hidden_refs(run):
-            git.git(run.repo, "update-ref", "-d", ref)
+            git.git(run.git_place, "update-ref", "-d", ref)
         _remove_folder(paths.run_dir(run.id))
         store.delete(run.id)
 
@@ -144,11 +144,11 @@ def _unharvested(run: Run) -> bool:
 
 
 def _hidden_refs(run: Run) -> list[str]:
-    if not Path(run.repo).is_dir():
+    if not Path(run.git_place).is_dir():
         return []
     place = f"refs/plandock/runs/{run.id}/"
     try:
-        listed = git.git(run.repo, "for-each-ref", "--format=%(refname)", place)
+        listed = git.git(run.git_place, "for-each-ref", "--format=%(refname)", place)
     except PlandockError:
         return []  # no repository any more
     return [ref for ref in listed.text.split("\n") if ref]

@@ -15,6 +15,7 @@ from pathlib import Path
 from plandock import git, paths
 from plandock.claude import chosen_model, conversation, user_files
 from plandock.claude.conversation import BoxFile
+from plandock.errors import RepositoryError
 from plandock.runs.model import Run
 from plandock.runs.store import Store
 from plandock.settings.keys import Settings
@@ -26,7 +27,7 @@ def freeze(store: Store, run: Run) -> Run:
     """Take snapshot and conversation, once; returns the run with both recorded."""
     if run.snapshot:
         return run
-    git.check_there(run.repo)
+    check_tree(run)
     begin(store, run, "snapshot")
     settings = Settings.from_dict(run.settings)
     repo = Path(run.repo)
@@ -62,6 +63,17 @@ def freeze(store: Store, run: Run) -> Run:
         notes=list(dict.fromkeys([*run.notes, *left_out])),
         snapshot=snapshot.commit,
     )
+
+
+def check_tree(run: Run) -> None:
+    """Raise :class:`RepositoryError` where the tree to be frozen is gone."""
+    if run.git_place != run.repo:
+        raise RepositoryError(
+            f"the work tree {run.repo} was removed before its files were taken",
+            hint="the plan is kept; in another work tree: plandock run --plan "
+            f"{paths.run_dir(run.id) / 'plan.md'}",
+        )
+    git.check_there(run.repo)
 
 
 def frozen_conversation(run: Run) -> tuple[BoxFile, ...]:

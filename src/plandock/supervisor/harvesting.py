@@ -92,7 +92,7 @@ def harvest(store: Store, run: Run) -> None:
 
 def _bring_home(store: Store, engine: Engine, run: Run) -> Run:
     """Work and conversation, out of the volumes; returns the run with what came recorded."""
-    git.check_there(run.repo)
+    git.check_there(run.git_place)
     begin(store, run, "bundle")
     try:
         taken = take_work(store, engine, run)
@@ -143,7 +143,7 @@ def take_work(store: Store, engine: Engine, run: Run) -> harvesting.Harvested:
         header.notes.append("its volume was removed; this is what had come out of it before")
     with tempfile.TemporaryDirectory(dir=paths.run_dir(run.id), prefix="quarantine-") as room:
         return harvesting.import_bundle(
-            Path(run.repo),
+            Path(run.git_place),
             bundle,
             header,
             run_id=run.id,
@@ -161,7 +161,7 @@ def fetch_bundle(engine: Engine, run: Run) -> harvesting.Header:
 
     Raises :class:`HarvestRefused` for what came, :class:`EngineError` where that failed.
     """
-    name, mail = git.identity(Path(run.repo))
+    name, mail = git.identity(Path(run.git_place))
     bundle = paths.run_dir(run.id) / "work.bundle"
     order = {
         "workspace": run.repo,

@@ -186,12 +186,14 @@ def _is_home(run: Run) -> bool:
     """Whether the user's repository has what the run has done."""
     if not run.commits:
         return True
-    if not Path(run.repo).is_dir():
+    if not Path(run.git_place).is_dir():
         return False
     names = [f"refs/plandock/runs/{run.id}/head", f"refs/heads/{run.branch}"]
     for name in names:
         said = git.git(
-            run.repo, "merge-base", "--is-ancestor", run.head, f"{name}^{{commit}}", check=False
+            run.git_place,
+            *("merge-base", "--is-ancestor", run.head, f"{name}^{{commit}}"),
+            check=False,
         )
         if said.ok:
             return True

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from pathlib import Path
 from typing import Any
 
 from plandock import git, paths
 from plandock.errors import PlandockError, RepositoryError
-from plandock.runs.model import Run, State
+from plandock.runs.model import Run, State, utc_now
 from plandock.runs.store import Store
+from plandock.settings import load as settings_now
+from plandock.settings import trusted
+from plandock.settings.environment import variable
 from plandock.settings.keys import Settings
-from plandock.supervisor import logins, queue
+from plandock.supervisor import freezing, logins, queue
 from plandock.workspace import branch
 
 
@@ -34,7 +38,12 @@ def resume(store: Store, run: Run, words: str = "") -> tuple[Run, str]:
     if not (paths.run_dir(run.id) / "plan.md").is_file():
         raise PlandockError(f"the folder of {run.id} is gone", hint=f"plandock drop {run.id}")
     _check_ground(run)
+    paid, terms = _billing_now(run)
     changes, told = logins.adopted(run)
+    if terms:
+        notes = [f"{utc_now()}: plandock resume: {x}" for x in terms]
+        changes |= {"settings": paid, "notes": [*changes.get("notes", run.notes), *notes]}
+    told = "; ".join([*([told] if told else []), *terms])
     moved = store.move(run.id, run.state, State.QUEUED, **_afresh(store, run, words), **changes)
     if moved is None:
         return store.get(run.id), f"{run.id} is going already"
@@ -46,20 +55,49 @@ def resume(store: Store, run: Run, words: str = "") -> tuple[Run, str]:
 def _check_ground(run: Run) -> None:
     """Raise what would end the run at once: no repository, or not what it goes on from."""
     try:
-        git.check_there(run.repo)
+        if run.snapshot:
+            git.check_there(run.git_place)
+        else:
+            freezing.check_tree(run)
     except RepositoryError as error:
         hint = error.hint.replace("{run}", run.id)
         raise RepositoryError(error.message, hint=hint) from error
     tip = run.head or run.snapshot
     if run.staged or not tip:
         return
-    if not git.git(run.repo, "cat-file", "-e", f"{tip}^{{commit}}", check=False).ok:
+    if not git.git(run.git_place, "cat-file", "-e", f"{tip}^{{commit}}", check=False).ok:
         work = paths.run_dir(run.id) / "work.bundle"
         hint = f"git fetch {work} refs/plandock/head, then: plandock resume {run.id}"
         raise RepositoryError(
-            f"the commits that {run.id} goes on from are not in {run.repo} any more",
+            f"the commits that {run.id} goes on from are not in {run.git_place} any more",
             hint=hint if work.is_file() else "hand the plan off again",
         )
+
+
+def _billing_now(run: Run) -> tuple[dict[str, Any], list[str]]:
+    """The run's settings with what the user's own configuration says now of credits and limits,
+    and a line for each change.
+
+    What a flag, a variable or the repository said at the hand-off stays, unless a variable says
+    otherwise than the latter two; and no run changes to an API key as payer, or back.
+    """
+    old = Settings.from_dict(run.settings)
+    repo = Path(run.git_place)
+    # Without the repository's file, and without the variables that its settings bring.
+    new = settings_now(repo=None, environ=trusted(os.environ, repo))
+    users = str(paths.config_dir() / "config.toml")
+    frozen, lines = dict(run.settings), []
+    origins = dict(old.origins)
+    for name in ("billing", "max_credits_usd", "max_budget_usd"):
+        before, now, origin = getattr(old, name), getattr(new, name), new.origins[name]
+        if before == now or (name == "billing" and "api-key" in (before, now)):
+            continue
+        said = origins.get(name, "default")
+        if said == "flag" or (said not in ("default", users) and origin != variable(name)):
+            continue
+        frozen[name], origins[name] = now, origin
+        lines.append(f"{name} is {'without limit' if now is None else now} from now on ({origin})")
+    return frozen | {"origins": origins}, lines
 
 
 def _afresh(store: Store, run: Run, words: str) -> dict[str, Any]:
@@ -99,5 +137,5 @@ def _branch(store: Store, run: Run) -> str:
         Settings.from_dict(run.settings).branch,
         run_id=run.id,
         slug=branch.slug(run.plan_title),
-        taken=held | git.branches(Path(run.repo)),
+        taken=held | git.branches(Path(run.git_place)),
     )

@@ -36,7 +36,7 @@ def stage(store: Store, run: Run) -> None:
     """
     settings = Settings.from_dict(run.settings)
     launch.check_place(run.repo)
-    git.check_there(run.repo)
+    git.check_there(run.git_place)
     engine = detect.choose(run.engine if run.staged else settings.engine)
     begin(store, run, "login")
     login = logins.settled(run, settings)
@@ -59,7 +59,9 @@ def stage(store: Store, run: Run) -> None:
         login, whose = logins.kept_in_a_volume(engine, image, run)
     else:
         whose = accounts.whose(run, login)
-    way = presets.find(settings.egress, os.environ, run.cwd)
+    # Where a linked work tree is gone, the project's settings are those of its repository.
+    folder = run.cwd if run.git_place == run.repo else run.git_place
+    way = presets.find(settings.egress, os.environ, folder)
     run = store.change(
         run.id,
         image=image,
@@ -76,7 +78,7 @@ def stage(store: Store, run: Run) -> None:
             )
         ),
     )
-    who = git.identity(Path(run.repo))
+    who = git.identity(Path(run.git_place))
     if run.staged:
         run = _with_volumes(store, engine, run)
     if not run.staged:
@@ -135,7 +137,7 @@ def _lay_out(store: Store, engine: Engine, run: Run, who: tuple[str, str]) -> Ru
     launch.remove_volumes(engine, run)
     launch.make_volumes(engine, run)
     begin(store, run, "workspace")
-    repo = Path(run.repo)
+    repo = Path(run.git_place)
     wish = Wish(run.repo, run.tip or run.snapshot, run.branch, *who, run.id)
     spec = launch.stage_spec(run, run.image, git.line(repo, "rev-parse", "--show-object-format"))
     stage_workspace(engine, spec, repo, wish, frozen_conversation(run))

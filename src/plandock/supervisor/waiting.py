@@ -139,7 +139,7 @@ def _look_for_engine(store: Store, run: Run) -> None:
 
 
 def _check_room(run: Run) -> None:
-    for place in (paths.state_dir(), Path(run.repo)):
+    for place in (paths.state_dir(), Path(run.git_place)):
         free = shutil.disk_usage(place).free
         if free < _ROOM:
             raise PlandockError(f"{place} has {free >> 20} MiB left; {_ROOM >> 20} are needed")
