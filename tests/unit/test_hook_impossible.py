@@ -127,14 +127,18 @@ def test_an_impossible_hand_off_stops_the_turn_all_the_same(world, breaks, why):
 
 
 def test_an_acceptance_stops_even_where_nothing_can_be_written(world):
-    """The state folder cannot be: the turn stops, other calls and prompts are left alone."""
+    """The state folder cannot be: the turn stops, and no plan can be proposed; other calls and
+    prompts are left alone."""
     blocked = world.home / "file"
     blocked.write_text("")
     world.env["XDG_STATE_HOME"] = str(blocked)
     stop = world.accept().stop
     assert "could not hand the plan off" in stop
-    for name in ("PreToolUse-Write-auto", PROPOSED, "UserPromptSubmit"):
+    for name in ("PreToolUse-Write-auto", "UserPromptSubmit"):
         assert world.call(world.payload(NEW, "auto", name)).silent
+    proposed = world.call(world.payload(NEW, "auto", PROPOSED))
+    assert proposed.code == 2
+    assert "cannot write its state folder" in proposed.err
 
 
 def test_a_supervisor_that_cannot_start_leaves_no_run(world, monkeypatch):

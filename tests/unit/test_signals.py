@@ -19,7 +19,9 @@ place = sys.argv.pop()
 def linger():
     with tempfile.TemporaryDirectory(dir=place):
         print("ready", flush=True)
-        time.sleep(600)
+        # Not in one: a signal that comes just before Python sleeps does not wake it.
+        while True:
+            time.sleep(0.05)
 sys.argv[1:] = ["linger"]
 sys.exit(app.main())
 """

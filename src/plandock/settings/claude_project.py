@@ -103,8 +103,10 @@ def _line(path: Path) -> str:
     try:
         # Not to be kept waiting by a FIFO that somebody laid there.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        with os.fdopen(handle, "rb") as file:
-            raw = file.read(_LARGEST_POINTER + 1) or b""
+        try:  # a folder can be opened, and not read as a file
+            raw = os.read(handle, _LARGEST_POINTER + 1)
+        finally:
+            os.close(handle)
     except (OSError, ValueError):
         return ""
     text = os.fsdecode(raw).strip()
