@@ -177,7 +177,11 @@ def test_a_project_that_is_wired_at_its_top_is_not_in_a_subfolder(
 
     said = run_in(laptop, folder, "init", "--scope", "project", "--no-image")
     assert f"when it is started in {folder}, not in a folder below or above" in said.stdout
-    assert hooks_in(laptop, folder)["ok"] is True
+    found = json.loads(run_in(laptop, folder, "doctor", "--json").stdout)
+    wired = [x for x in found if x["check"] == "hooks"]
+    assert any(x["ok"] and "wired in" in x["detail"] for x in wired)
+    # The plan that ran on the host is named, so that its user can see to it.
+    assert any(x["ok"] is False and "plandock run --session" in x["remedy"] for x in wired)
     second = Tmux()
     try:
         accept(laptop, second, folder)

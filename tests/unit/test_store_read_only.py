@@ -32,12 +32,17 @@ paths.run_dir("r222").mkdir(parents=True)
 with Store() as store:
     store.add(Run(id=RunId("r222"), state=State.WAITING), name_branch=lambda _: "b")
 """
+_FILL = 'cat /dev/zero >"$1/filler" 2>/dev/null || true; test -s "$1/filler"'
+# As the last connection leaves it on a full disk: a log, and not what readers share.
+_LEAVE_A_LOG = (
+    '"$2" -c \'import os; from plandock.runs.store import Store; '
+    'Store().change("r222", message="m"); os._exit(0)\'; '
+    'test -s "$1/plandock/plandock.db-wal"; rm "$1/plandock/plandock.db-shm"; '
+)
 SPOILT = {
     "read-only": ('mount -o remount,ro "$1"', 'mount -o remount,rw "$1"'),
-    "full": (
-        'cat /dev/zero >"$1/filler" 2>/dev/null || true; test -s "$1/filler"',
-        'rm "$1/filler"',
-    ),
+    "full": (_FILL, 'rm "$1/filler"'),
+    "full, with a log": (_LEAVE_A_LOG + _FILL, 'rm "$1/filler"'),
 }
 
 

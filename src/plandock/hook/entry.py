@@ -187,7 +187,10 @@ def _take_back(event: Event, frozen: Mapping[str, str]) -> None:
     from plandock.settings.project import take_back
 
     try:
-        take_back(os.environ, conversation_folder.likely(event), frozen)
+        folder = conversation_folder.likely(event)
+        take_back(os.environ, folder, frozen)
+        if conversation_folder.same_tree(event.cwd, folder):
+            take_back(os.environ, event.cwd, frozen)
     except Exception as error:
         # The hand-off goes on; the supervisor's own environment is built from an allowlist.
         _log(error)

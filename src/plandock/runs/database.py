@@ -228,7 +228,35 @@ class Database:
                 continue
             self.cannot_write, self._file = why, _number(self.path)
             return connection
+        if (copied := self._open_copy()) is not None:
+            self.cannot_write, self._file = why, _number(self.path)
+            return copied
         raise _not_opened(why, self.path)
+
+    def _open_copy(self) -> sqlite3.Connection | None:
+        """A copy in the folder for temporary files, where there is room for what readers share.
+
+        On a full disk the last connection to be closed leaves its log and takes that file away.
+        """
+        import shutil  # only where a disk is full
+        import tempfile
+
+        try:
+            with tempfile.TemporaryDirectory(prefix="plandock-") as folder:
+                place = os.path.join(folder, "plandock.db")
+                for tail in ("", "-wal"):
+                    with contextlib.suppress(FileNotFoundError):
+                        shutil.copyfile(self.path + tail, place + tail)
+                connection = sqlite3.connect(place, isolation_level=None)
+                try:
+                    connection.execute("PRAGMA query_only = 1")
+                    connection.execute("SELECT count(*) FROM run").fetchone()
+                except BaseException:
+                    connection.close()
+                    raise
+                return connection  # it keeps its files open, which are gone by name
+        except (OSError, sqlite3.Error):
+            return None
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
         names = [name for name, _ in self._migrations]
