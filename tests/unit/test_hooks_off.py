@@ -101,7 +101,7 @@ def test_without_root_one_line_and_the_next_step(tmp_path, monkeypatch) -> None:
 def test_by_sudo_it_is_for_the_one_who_called_it(monkeypatch) -> None:
     """Their home is that of the password database, whatever the environment says."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setenv("XDG_STATE_HOME", "/root/elsewhere")
+    monkeypatch.setenv("XDG_STATE_HOME", "/srv/elsewhere")
     entry = __import__("pwd").getpwnam("nobody")
     who = managed.owner({"SUDO_UID": str(entry.pw_uid), "HOME": "/root"})
     assert (who.uid, who.home) == (entry.pw_uid, Path(entry.pw_dir))

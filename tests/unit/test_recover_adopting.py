@@ -9,7 +9,6 @@ import pytest
 
 from plandock import paths
 from plandock.box import launch
-from plandock.hook import session_setup
 from plandock.runs.model import Run, RunId, State
 from plandock.supervisor import adopting
 
@@ -57,7 +56,6 @@ def test_a_label_tells_enough_to_go_on_and_nothing_of_the_plan(run, role):
 
 def test_a_label_holds_what_the_session_was_set_to_and_what_was_spent(run):
     """Else an adopted run went on with other effort and variables, and its credits began anew."""
-    assert launch.VARIABLES == session_setup.VARIABLES
     run.effort, run.model_origin, run.login_volume = "high", "the session's", "v"
     run.folders_left_out = ["/lib", "/" + "x" * 2000]
     variables = {"CLAUDE_CODE_SUBAGENT_MODEL": "haiku", "ANTHROPIC_API_KEY": "k"}

@@ -44,14 +44,6 @@ RECORDED: tuple[str, ...] = (
 RECORDED_LATER = ("effort", "model_origin", "login_volume")
 # Of the session's own setup; the rest of it told how the model was chosen, which is done.
 OF_THE_SESSION = ("variables", "thinking")
-# The variables that the hook lets go along (`hook.session_setup`), and no others.
-VARIABLES = (
-    "ANTHROPIC_DEFAULT_OPUS_MODEL", "ANTHROPIC_DEFAULT_SONNET_MODEL",
-    "ANTHROPIC_DEFAULT_HAIKU_MODEL", "ANTHROPIC_DEFAULT_FABLE_MODEL",
-    "ANTHROPIC_SMALL_FAST_MODEL", "CLAUDE_CODE_SUBAGENT_MODEL", "CLAUDE_CODE_DISABLE_1M_CONTEXT",
-    "MAX_THINKING_TOKENS", "CLAUDE_CODE_DISABLE_THINKING", "DISABLE_INTERLEAVED_THINKING",
-    "CLAUDE_CODE_DISABLE_ADAPTIVE_THINKING", "CLAUDE_CODE_MAX_OUTPUT_TOKENS",
-)  # fmt: skip
 OF_BILLING = ("credits_usd", "credits_uncounted")
 _LONGEST_FOLDER = 1000  # of those left out, as JSON: a label is one word of a command line
 _UNRECORDED = frozenset({"setup", "notify", "carry", "npm_registry", "origins", "refused"})

@@ -21,17 +21,10 @@ from plandock import paths
 from plandock.hook.payload import Event
 from plandock.hook.transcript import written_by
 from plandock.runs import alive, marks
+from plandock.runs.session_variables import SESSION_VARIABLES
 from plandock.settings import project
 from plandock.settings.claude_project import files_read
 
-# The user's own variables that go along: names of models, and numbers.
-VARIABLES = (
-    "ANTHROPIC_DEFAULT_OPUS_MODEL", "ANTHROPIC_DEFAULT_SONNET_MODEL",
-    "ANTHROPIC_DEFAULT_HAIKU_MODEL", "ANTHROPIC_DEFAULT_FABLE_MODEL",
-    "ANTHROPIC_SMALL_FAST_MODEL", "CLAUDE_CODE_SUBAGENT_MODEL", "CLAUDE_CODE_DISABLE_1M_CONTEXT",
-    "MAX_THINKING_TOKENS", "CLAUDE_CODE_DISABLE_THINKING", "DISABLE_INTERLEAVED_THINKING",
-    "CLAUDE_CODE_DISABLE_ADAPTIVE_THINKING", "CLAUDE_CODE_MAX_OUTPUT_TOKENS",
-)  # fmt: skip
 _VALUE = re.compile(r"[A-Za-z0-9][\w.:\[\]@/-]{0,99}", re.ASCII)
 _TIERS = ("local", "project", "user")
 _NEWEST = "9999.0.0"
@@ -121,7 +114,7 @@ def _seen(start: Mapping[str, Any], folder: str, pid: int, version: str) -> dict
         "saved_effort": _plain(merged.get("effortLevel")),
         "thinking": merged.get("alwaysThinkingEnabled") is not False,
         "fast": merged.get("fastMode") is True,
-        "variables": {n: environ[n] for n in VARIABLES if _plain(environ.get(n))},
+        "variables": {n: environ[n] for n in SESSION_VARIABLES if _plain(environ.get(n))},
     }
 
 

@@ -16,6 +16,7 @@ from plandock import paths
 from plandock.box import launch
 from plandock.runs.folder import is_run_id
 from plandock.runs.model import Run, State, utc_now
+from plandock.runs.session_variables import SESSION_VARIABLES
 from plandock.supervisor.verdict import stopped
 
 _LOST_PLAN = "The plan's text was lost together with plandock's state folder.\n"
@@ -86,7 +87,7 @@ def _session_setup(setup: dict[str, Any]) -> dict[str, Any]:
     given = setup.get("variables")
     named = given if isinstance(given, dict) else {}
     found: dict[str, Any] = {
-        "variables": {n: v for n in launch.VARIABLES if isinstance(v := named.get(n), str)}
+        "variables": {n: v for n in SESSION_VARIABLES if isinstance(v := named.get(n), str)}
     }
     if isinstance(thinking := setup.get("thinking"), bool):
         found["thinking"] = thinking
