@@ -21,6 +21,7 @@ from plandock.standin import StandIn
 from tests.e2e.conftest import scenes
 from tests.support import loginbox, machine
 from tests.support.heldrun import HeldRun
+from tests.support.hooks import until
 from tests.support.laptop import Laptop
 from tests.support.pairs import FULL
 from tests.support.searcher import Searcher, canary
@@ -194,6 +195,8 @@ def _everywhere(planted: Planted, held: HeldRun, folder: Path) -> dict[str, Any]
     found["folder"] = look.folder(folder)
     child = subprocess.Popen(["sleep", "3000"], env={"PATH": os.environ["PATH"], "PLANTED": own})
     try:
+        # The kernel shows an environment a moment after the program has begun.
+        until(lambda: bool(Path(f"/proc/{child.pid}/environ").read_bytes()))
         found["process"] = f"/proc/{child.pid}/environ"
         found["processes"] = look.host_processes()
     finally:

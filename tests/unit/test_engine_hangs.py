@@ -53,6 +53,36 @@ def test_a_listing_that_breaks_off_over_what_has_just_gone_is_asked_for_again(
     assert (tmp_path / "asked").exists()
 
 
+def build(tmp_path: Path, script: str) -> None:
+    """A build of nothing by an engine that answers it so, and says nothing of itself."""
+    answers = f"case $1 in info) echo '{{}}';; build) cat >/dev/null; {script};; esac"
+    engine(tmp_path, answers).build("tag", [], build_args={}, labels={}, progress=lambda line: None)
+
+
+def test_a_build_that_loses_a_layer_to_a_removal_is_begun_again(tmp_path: Path) -> None:
+    """As Podman's does where another process removes an image that it looks through."""
+    said = (
+        "Error: checking if cached image exists from a previous build: getting top layer info: "
+        "layer not known"
+    )
+    tried = tmp_path / "tried"
+    build(
+        tmp_path,
+        f"echo x >>{tried}; test -e {tmp_path}/lost || "
+        f"{{ echo '{said}' >&2; touch {tmp_path}/lost; exit 125; }}",
+    )
+    assert tried.read_text() == "x\nx\n"
+
+
+def test_a_build_without_its_base_is_not_begun_again(tmp_path: Path) -> None:
+    """However often it is begun, its base is not there."""
+    tried = tmp_path / "tried"
+    said = "Error: creating build container: example/base: image not known"
+    with pytest.raises(EngineError, match="image not known"):
+        build(tmp_path, f"echo x >>{tried}; echo '{said}' >&2; exit 125")
+    assert tried.read_text() == "x\n"
+
+
 @pytest.mark.parametrize("asked", ["create", "open_run"])
 def test_container_on_a_bridge_is_refused_where_docker_has_none(tmp_path: Path, asked: str) -> None:
     """Docker itself would start it, without a way out: the agent would wait for a model."""

@@ -208,6 +208,28 @@ class Caller:
                 time.sleep(pause_s)
         return self._call(words).text.split()
 
+    def _build(
+        self,
+        words: Sequence[str],
+        context: tuple[ContextFile, ...],
+        progress: Progress,
+        *,
+        timeout_s: float,
+    ) -> None:
+        """One build, begun again where it lost a layer of another image to a removal.
+
+        Podman looks through every image for steps that it need not repeat, and breaks off where
+        another process removes one just then (seen: 4.3, ``layer not known``).
+        """
+        for pause_s in _LISTING_PAUSES_S:
+            try:
+                return self._stream("build", words, context, progress, timeout_s=timeout_s)
+            except EngineError as error:
+                if not reading.is_lost_layer(error.message):
+                    raise
+                time.sleep(pause_s)
+        return self._stream("build", words, context, progress, timeout_s=timeout_s)
+
     def _inspect(self, kind: str, names: Sequence[str]) -> list[dict[str, Any]]:
         """What ``inspect`` says of each; what has gone in the meantime is left out."""
         if not names:

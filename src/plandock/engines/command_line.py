@@ -127,7 +127,7 @@ class CommandLineEngine(Caller):
                 host_network=host_network,
             )
             try:
-                self._stream("build", words, files, progress, timeout_s=timeout_s)
+                self._build(words, files, progress, timeout_s=timeout_s)
                 return
             except EngineError as error:
                 if host_network or not reading.is_network_failure(error.hint or error.message):

@@ -43,6 +43,9 @@ _NETWORK = re.compile(
     re.IGNORECASE,
 )
 
+# Not "image not known": so says a build whose base is not there, however often it is begun.
+_LOST_LAYER = re.compile(r"layer not known|checking if cached image exists", re.IGNORECASE)
+
 
 def parse_object(text: str) -> dict[str, Any]:
     """One JSON object of an engine; raises :class:`EngineError` where it is none."""
@@ -73,6 +76,11 @@ def complaint(said: str) -> str:
 def is_network_failure(said: str) -> bool:
     """Whether a build failed for want of a working network of its own."""
     return bool(_NETWORK.search(said))
+
+
+def is_lost_layer(said: str) -> bool:
+    """Whether a build broke off over an image that another process removed meanwhile."""
+    return bool(_LOST_LAYER.search(said))
 
 
 def moment(text: object) -> datetime | None:
