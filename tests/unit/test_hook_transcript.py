@@ -351,6 +351,15 @@ def test_a_prompt_is_known_by_its_entry_in_the_queue(tmp_path):
     assert transcript.queued_as(path, "go on") is None
 
 
+def test_what_was_queued_is_carried_over_a_clearing(tmp_path):
+    """What waits, and what was taken out for a turn that is not in this conversation."""
+    path = conversation(tmp_path / "c.jsonl", *queue("+a", "+b", "-"))
+    assert transcript.carried_over(path) == ["a", "b"]
+    for told in (spoken("/hello", promptSource="queued"), spoken(COMMAND, promptSource=None)):
+        path = conversation(tmp_path / "d.jsonl", *queue("+/hello", "-"), told)
+        assert transcript.carried_over(path) == []
+
+
 # --- the plan of a cleared conversation -----------------------------------------------------------
 
 

@@ -111,6 +111,13 @@ def waiting(transcript: str) -> list[str]:
     return bounded(q.text for q in left if q.by_person)
 
 
+def carried_over(transcript: str) -> list[str]:
+    """What a person had queued when the conversation was cleared, bounded: it goes on to the next
+    one, and the first of it may be taken out already."""
+    left, taken = _replay_queue(transcript)
+    return bounded(q.text for q in (taken, *left) if q is not None and q.by_person)
+
+
 def queued_as(transcript: str, prompt: str) -> Queued | None:
     """The entry of the queue that has just been submitted as this prompt, or None.
 
@@ -212,7 +219,8 @@ def _replay_queue(transcript: str) -> tuple[list[Queued], Queued | None]:
             left.append(Queued(words, at, by_person=not by_program))
         elif record.get("type") == "user":
             source = record.get("promptSource")
-            taken = None if source else taken
+            if source or (_prompt_text(record) or "").startswith(_COMMAND):
+                taken = None
             if source == "typed":
                 left = [q for q in left if q.at > _time(record)]
         elif record.get("type") != "queue-operation" or not left:
