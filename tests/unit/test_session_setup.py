@@ -91,9 +91,11 @@ def test_command_line_goes_before_variable_and_settings(
 ) -> None:
     """Each of the ways in which a process is asked for a model, the most specific first."""
     settings = world.home / ".claude/settings.json"
-    settings.write_text(json.dumps({"model": "haiku", "alwaysThinkingEnabled": False}))
+    held = {"model": "haiku", "alwaysThinkingEnabled": False, "language": "fr"}
+    settings.write_text(json.dumps({**held, "attribution": {"commit": "x" * 5000}}))
     with cli(world):
-        assert accepted(world, "2.1.332")["asked"] == "haiku"
+        kept = accepted(world, "2.1.332")
+    assert (kept["asked"], kept["words"]) == ("haiku", {"language": "fr"})
     world.env["ANTHROPIC_MODEL"] = "sonnet[1m]"
     with cli(world, "--", "--model", "opus"):
         assert accepted(world, "2.1.332", tool_use_id="t2")["asked"] == "sonnet[1m]"

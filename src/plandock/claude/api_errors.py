@@ -2,7 +2,8 @@
 
 Measured with 2.1.197 and 2.1.332.  Both put the API's status into the last result
 (`api_error_status`) and words, some of the CLI's own, into its text; 2.1.332 also has `api_error`,
-`api_error_type` and `terminal_reason`.  The message before it names the kind (`error`).  What is known to pass (too busy, a usage limit, a login
+`api_error_type` and `terminal_reason`.  The message before it names the kind (`error`).  What is
+known to pass (too busy, a usage limit, a login
 that was renewed or revoked) is none of these, and neither is what is unknown with 401, 403 or 429.
 """
 
@@ -82,9 +83,7 @@ def permanent(
             "credits", said, "add credit to that account, then: plandock resume {run}"
         )
     shut = _CLOSED.search(words) or (status != 401 and _ACCOUNT.search(words))
-    if kind in _ACCOUNT_KINDS or (
-        status in (400, 401, 403) and shut and not _LOGIN.search(words)
-    ):
+    if kind in _ACCOUNT_KINDS or (status in (400, 401, 403) and shut and not _LOGIN.search(words)):
         return PermanentError(
             "account", said,
             "sign in with an account that may use it (claude, /login), then: plandock resume {run}",

@@ -27,6 +27,9 @@ from plandock.settings.claude_project import files_read
 
 _VALUE = re.compile(r"[A-Za-z0-9][\w.:\[\]@/-]{0,99}", re.ASCII)
 _TIERS = ("local", "project", "user")
+# Settings that say how the model is to write; each is judged before it counts in a box.
+_WORDS = ("outputStyle", "language", "attribution", "includeCoAuthoredBy")
+_LONGEST_WORDS = 4096
 _NEWEST = "9999.0.0"
 _LONGEST_COMMAND = 256 << 10
 _LIFE_S = 60 * 24 * 3600.0
@@ -77,8 +80,10 @@ def by_hand(session: str, transcript: str, folder: str) -> dict[str, Any]:
         key=lambda m: float(m.get("at") or 0),
         default={},
     )
-    found = _seen(start, folder if session else "", 0, written_by(transcript) if session else "")
-    return found | {"effort": "", "transcript": transcript}
+    version = written_by(transcript) if session else ""
+    found = _seen(start, folder if session else "", 0, version)
+    words = _words(_merged(_read(folder, version)))
+    return found | {"effort": "", "transcript": transcript, "words": words}
 
 
 def _forget_old() -> None:
@@ -100,9 +105,7 @@ def _seen(start: Mapping[str, Any], folder: str, pid: int, version: str) -> dict
     models = kept if isinstance(kept, dict) else {}
     then = [_plain(models.get(str(f.path), m)) for f, m in zip(files, now, strict=True)]
     saved, saved_then = next(filter(None, now), ""), next(filter(None, then), "")
-    merged: dict[str, Any] = {}
-    for file in files:
-        merged = {**file.held, **merged}
+    merged = _merged(files)
     return {
         "started": _plain(start.get("model")),
         "at": start.get("at") or 0.0,
@@ -114,6 +117,7 @@ def _seen(start: Mapping[str, Any], folder: str, pid: int, version: str) -> dict
         "saved_effort": _plain(merged.get("effortLevel")),
         "thinking": merged.get("alwaysThinkingEnabled") is not False,
         "fast": merged.get("fastMode") is True,
+        "words": _words(merged),
         "variables": {n: environ[n] for n in SESSION_VARIABLES if _plain(environ.get(n))},
     }
 
@@ -140,6 +144,18 @@ def _read(folder: str, version: str) -> list[_Read]:
     found.sort(key=lambda f: _TIERS.index(f.tier))
     held = dict(project.read_files([f.path for f in found]).parsed)
     return [_Read(f.tier, f.path, held.get(f.path, {})) for f in found]
+
+
+def _merged(files: list[_Read]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for file in files:
+        merged = {**file.held, **merged}
+    return merged
+
+
+def _words(merged: Mapping[str, Any]) -> dict[str, Any]:
+    found = {name: merged[name] for name in _WORDS if name in merged}
+    return {n: v for n, v in found.items() if len(repr(v)) <= _LONGEST_WORDS}
 
 
 def _of_command_line(pid: int) -> str:
