@@ -10,6 +10,7 @@ conversation before it.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import time
@@ -25,11 +26,16 @@ from plandock.runs.session_variables import SESSION_VARIABLES
 from plandock.settings import project
 from plandock.settings.claude_project import files_read
 
-_VALUE = re.compile(r"[A-Za-z0-9][\w.:\[\]@/-]{0,99}", re.ASCII)
+_VALUE = re.compile(r"[A-Za-z0-9][\w.:\[\]@/,-]{0,199}", re.ASCII)
 _TIERS = ("local", "project", "user")
 # Settings that say how the model is to write; each is judged before it counts in a box.
 _WORDS = ("outputStyle", "language", "attribution", "includeCoAuthoredBy")
 _LONGEST_WORDS = 4096
+# Options by which a session works in other words, or as another agent.
+_STAY = (
+    "--agent", "--system-prompt", "--system-prompt-file", "--append-system-prompt",
+    "--append-system-prompt-file",
+)  # fmt: skip
 _NEWEST = "9999.0.0"
 _LONGEST_COMMAND = 256 << 10
 _LIFE_S = 60 * 24 * 3600.0
@@ -118,6 +124,7 @@ def _seen(start: Mapping[str, Any], folder: str, pid: int, version: str) -> dict
         "thinking": merged.get("alwaysThinkingEnabled") is not False,
         "fast": merged.get("fastMode") is True,
         "words": _words(merged),
+        "left_out": _left_out(pid, merged),
         "variables": {n: environ[n] for n in SESSION_VARIABLES if _plain(environ.get(n))},
     }
 
@@ -159,20 +166,30 @@ def _words(merged: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_command_line(pid: int) -> str:
-    """What ``--model`` names in the command line of a process, where the system tells that."""
-    try:
-        with open(Path("/proc", str(pid), "cmdline"), "rb") as file:
-            words = file.read(_LONGEST_COMMAND).decode("utf-8", "replace").split("\0")
-    except OSError:
-        return ""
-    for word, following in zip(words, [*words[1:], ""], strict=True):
-        if word == "--":
-            break
+    """What ``--model`` names in the command line of a process."""
+    for word, following in itertools.pairwise([*_command_line(pid), ""]):
         if word == "--model":
             return following
         if word.startswith("--model="):
             return word.partition("=")[2]
     return ""
+
+
+def _command_line(pid: int) -> list[str]:
+    """The words of a process's command line up to ``--``, where the system tells them."""
+    try:
+        with open(Path("/proc", str(pid), "cmdline"), "rb") as file:
+            words = file.read(_LONGEST_COMMAND).decode("utf-8", "replace").split("\0")
+    except OSError:
+        return []
+    return words[: words.index("--")] if "--" in words else words
+
+
+def _left_out(pid: int, merged: Mapping[str, Any]) -> list[str]:
+    """What else the session was given that bears on how it works, and stays at home."""
+    given = {word.partition("=")[0] for word in _command_line(pid)}
+    found = [name for name in _STAY if name in given]
+    return [*found, *(["agent (of the settings)"] if merged.get("agent") else [])]
 
 
 def _plain(value: object) -> str:
