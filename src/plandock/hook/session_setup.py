@@ -114,6 +114,7 @@ def _seen(start: Mapping[str, Any], folder: str, pid: int, version: str) -> dict
     merged = _merged(files)
     return {
         "started": _plain(start.get("model")),
+        "began_as": str(start.get("session") or ""),
         "at": start.get("at") or 0.0,
         "repository": "ANTHROPIC_MODEL" in repositorys.names(os.environ)
         or any("model" in held for _, held in repositorys.parsed),
