@@ -222,6 +222,13 @@ class Progress:
         )
 
     @property
+    def refused(self) -> bool:
+        """Whether credits were told of beside a refusal, and nothing was answered since: what the
+        API refuses, nobody pays."""
+        status = (self.result or {}).get("api_error_status")
+        return self.listener.unanswered and status == 429
+
+    @property
     def finished(self) -> bool:
         """Whether all is done: it succeeded, and nothing of it was at work in the background when
         its box was ended, by whomever."""

@@ -102,7 +102,7 @@ def conclude(
     if state is not None:
         ended = BoxEnd(True, state.oom_killed, state.exit_code)
     kept = list(egress.keep(engine, run))
-    progress.credits = progress.credits or paying.from_gateway(kept)
+    progress.credits = paying.sign_of(progress, kept)
     verdict = judge(run, progress, ended)
     changes: dict[str, Any] = {
         **_sums(run, progress),
