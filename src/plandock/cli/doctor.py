@@ -221,6 +221,11 @@ def _not_read_here(ground: Ground, here: Path, read: set[Path]) -> Finding:
 
 def _repository(ground: Ground) -> Iterator[Finding]:
     """What the repository's own files ask for; see docs/security.md for what becomes of it."""
+    try:
+        git.head_commit(git.top_level(Path.cwd()))
+    except PlandockError as error:
+        said = f"{error.message}: no plan can be handed off here"
+        yield Finding("repository", None, said, error.hint)
     if ground.repo is None:
         return
     for line in project.in_the_box(Path.cwd()):

@@ -34,8 +34,9 @@ def freeze(store: Store, run: Run) -> Run:
     repo = Path(run.repo)
     name, mail = git.identity(repo)
     snapshot = take_snapshot(
-        repo, run_id=run.id, dirty=settings.dirty, carry=settings.carry, name=name, email=mail
-    )
+        repo, run_id=run.id, dirty=settings.dirty, carry=settings.carry,
+        config_dir=Path(run.config_dir), name=name, email=mail,
+    )  # fmt: skip
     shutil.rmtree(_folder(run), ignore_errors=True)
     talk, why = _copy_conversation(run)
     carried = user_files.carry(
