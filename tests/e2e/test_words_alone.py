@@ -51,6 +51,14 @@ EDITS = (
     edit_file("README.md", "small", "tiny"),
     bash("for who in user repo; do program-$who; done; true"),
 )
+STYLE = """\
+---
+name: Mine
+description: mine
+keep-coding-instructions: true
+---
+WORDS-style
+"""
 AGENT = """\
 ---
 name: evil
@@ -116,7 +124,10 @@ def plant(laptop: Laptop) -> None:
         laptop.home,
         {
             ".claude/CLAUDE.md": "WORDS-user @~/notes/style.md\n",
-            ".claude/settings.json": json.dumps({"model": "sonnet"}),
+            ".claude/settings.json": json.dumps(
+                {"model": "sonnet", "outputStyle": "Mine", "language": "WORDS-language"}
+            ),
+            ".claude/output-styles/mine.md": STYLE,
             "notes/style.md": "WORDS-imported\n",
             "secret.md": "WORDS-secret\n",
             "CLAUDE.md": "WORDS-above\n",
@@ -178,11 +189,13 @@ def test_no_code_of_user_or_repository_starts_in_the_box(case: CaseResult) -> No
 @pytest.mark.engine
 @looks_at(CASES, "words")
 def test_words_of_the_user_reach_the_box_and_no_commit(case: CaseResult) -> None:
-    """Memory, its imports, what lies beside the repository for the user alone; no file of the
-    user's that the repository names."""
+    """Memory, its imports, style and language, what lies beside the repository for the user alone;
+    no file of the user's that the repository names."""
     laptop, run = case.laptop, case.run
     asked = json.dumps([r.body for r in laptop.standin.requests if r.scene == case.case.id])
-    reached = ("user", "imported", "local", "memory", "above", "repo", "secret")
+    reached = (
+        "user", "imported", "style", "language", "local", "memory", "above", "repo", "secret"
+    )  # fmt: skip
     assert [x for x in reached if f"WORDS-{x}" in asked] == list(reached[:-1])
     assert "SKILL-WORDS-user" in asked
     tree = laptop.repo.git("ls-tree", "-r", "--name-only", run["branch"]).splitlines()

@@ -39,6 +39,7 @@ class Progress:
     resets_at: int = 0
     limited: bool = False  # a usage limit was met, and nothing came after it
     api_trouble: bool = False  # the CLI tried again, and nothing came after it
+    error_kind: str = ""  # what the CLI calls its last error, where nothing came after it
     moved: bool = False  # the model has said something
     billing_refused: str = ""
     asks_in_mode: str = ""  # the permission mode, where the CLI would ask somebody
@@ -82,7 +83,10 @@ class Progress:
             self._limit(message.get("rate_limit_info"))
         elif kind == "assistant":
             self._said(message.get("message"))
-            self._answered_by(message.get("message"), bool(message.get("parent_tool_use_id")))
+            subagent = bool(message.get("parent_tool_use_id"))
+            self._answered_by(message.get("message"), subagent)
+            if not subagent:
+                self.error_kind = _text(message.get("error"), 60)
             # 2.1.332 sends no event of its own for a reset that has passed already (measured).
             told = message.get("api_error_params")
             self._limit(told.get("rate_limit_info") if isinstance(told, dict) else None)

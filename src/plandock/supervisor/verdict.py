@@ -100,7 +100,9 @@ def judge(
         well = {"reason": "", "exit_code": 0, "message": "", "hint": ""}
         return Verdict("end", {"target": str(State.DONE), **well})
     status = result.get("api_error_status")
-    if lasting := permanent(result, progress.closing_words, passes=progress.resets_at > 0):
+    if lasting := permanent(
+        result, progress.closing_words, kind=progress.error_kind, passes=progress.resets_at > 0
+    ):
         return Verdict("end", failed(lasting.reason, lasting.message, 10, lasting.hint))
     named = result.get("api_error") == "usage_limit_reached"  # since 2.1.332 (measured)
     if named or (progress.resets_at and (progress.limited or status == 429)):
