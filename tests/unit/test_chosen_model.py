@@ -162,6 +162,11 @@ def test_answers_of_other_models_are_told_of_a_run() -> None:
     (note,) = other_models(run, progress)
     assert note == "accepted with claude-sonnet-5-5[1m], but answered by claude-haiku-5-5"
     assert other_models(run, Progress(models=["claude-sonnet-5-5"])) == []
+    progress = Progress(models=["claude-sonnet-5-5", "claude-haiku-5-5"])
+    for told in ('"message": {"model": "claude-sonnet-5-5"}', '"message": {"model": "opus"}'):
+        progress.take(f'{{"type": "assistant", "parent_tool_use_id": "t", {told}}}'.encode())
+    assert other_models(run, progress)[1] == "subagents were answered by opus"
+    assert "opus" not in progress.models
     run.models_asked = progress.models
     row = next(x for x in as_text(run).splitlines() if x.strip().startswith("model"))
     assert "claude-sonnet-5-5[1m] (by x), effort low" in row

@@ -226,9 +226,14 @@ def _repository(ground: Ground) -> Iterator[Finding]:
     except PlandockError as error:
         said = f"{error.message}: no plan can be handed off here"
         yield Finding("repository", None, said, error.hint)
-    if ground.repo is None:
+    repo = ground.repo
+    if repo is None:
         return
-    for line in project.in_the_box(Path.cwd()):
+
+    def is_ignored(file: str) -> bool:
+        return git.git(repo, "check-ignore", "-q", "--", file, check=False).ok
+
+    for line in project.in_the_box(Path.cwd(), is_ignored):
         yield Finding("repository", True, line)
     found = project.asks(project.folders_of(Path.cwd(), ground.environ))
     for asked in found:
