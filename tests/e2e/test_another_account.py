@@ -1,17 +1,27 @@
-"""The host's login is changed to another account while a run goes, with the real CLI in the box."""
+"""The host's login is changed to another account while a run goes, with the real CLI in the box,
+and while a plan is accepted in a real terminal.
+
+There it is held between the acceptance and what follows; a control shows what follows without
+plandock.
+"""
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from plandock.standin import bash, commit, write_file
+from plandock.standin import LOCAL_EXECUTION_FILE, bash, commit, write_file
+from tests.support import claude_screen
 from tests.support.laptop import ACCESS, Laptop
 from tests.support.pairs import PAIRS
 from tests.support.run_batch import CaseResult, cases, looks_at
 from tests.support.run_batch import batch as batch
 from tests.support.run_batch import case as case
+from tests.support.tmux import Tmux
 
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.e2e, pytest.mark.engine]
 
@@ -129,3 +139,51 @@ def test_another_account_pays_after_an_explicit_resume(case: CaseResult) -> None
     text = case.laptop.plandock("receipt", case.run_id).stdout
     assert all(name in text for name in ("a…@example.org", "b…@example.com"))
     assert_no_address_is_kept(case)
+
+
+def accept_while_another_signs_in(
+    laptop: Laptop, tmux: Tmux, *, init: bool, is_known: Callable[[], object] = lambda: True
+) -> None:
+    """Plan and accept as Anna; be Bob before anything follows, once it is known who accepted."""
+    gate, held = laptop.home / "gate", laptop.home / "held"
+    hold = f"touch {held}; while [ ! -e {gate} ]; do sleep 0.1; done"
+    hook = {"matcher": "ExitPlanMode", "hooks": [{"type": "command", "command": hold}]}
+    (laptop.config / "settings.json").write_text(json.dumps({"hooks": {"PostToolUse": [hook]}}))
+    if init:
+        laptop.plandock("init", "--scope", "user")
+    laptop.trust(oauthAccount=ANNA)
+    laptop.plan(tmux)
+    claude_screen.choose(tmux, claude_screen.AUTOMATIC)
+    claude_screen.wait_until(tmux, lambda: held.exists() and is_known())
+    sign_in(laptop, BOB, OTHER)
+    gate.touch()
+
+
+def test_a_plan_accepted_in_a_terminal_waits_where_another_signs_in(
+    make_laptop: Callable[..., Laptop], engine: str, claude_cli: Path, tmux: Tmux
+) -> None:
+    """With both versions; the other pays nothing, here or in the box."""
+    laptop = make_laptop(claude_cli, engine)
+
+    def is_known() -> bool:
+        return any("shown" in run.account for run in laptop.recorded())
+
+    accept_while_another_signs_in(laptop, tmux, init=True, is_known=is_known)
+    tmux.wait_for("handed off as", claude_screen.PATIENCE_S)
+    run = laptop.until(laptop.recorded()[0].id, "waiting")
+    assert run.reason == "login"
+    assert "a…@example.org (aaaaaaaa)" in run.message
+    assert "b…@example.com (bbbbbbbb)" in run.message
+    assert {r.token for r in laptop.standin.model_requests} == {ACCESS}
+    assert not (laptop.repo.root / LOCAL_EXECUTION_FILE).exists()
+
+
+def test_control_without_plandock_the_other_pays_for_the_plan_on_the_host(
+    make_laptop: Callable[..., Laptop], claude_cli: Path, tmux: Tmux
+) -> None:
+    """The same conversation goes on by itself, and by the other's token."""
+    laptop = make_laptop(claude_cli)
+    accept_while_another_signs_in(laptop, tmux, init=False)
+    claude_screen.wait_until(tmux, (laptop.repo.root / LOCAL_EXECUTION_FILE).exists)
+    tokens = [r.token for r in laptop.standin.model_requests]
+    assert (tokens[0], tokens[-1]) == (ACCESS, OTHER)

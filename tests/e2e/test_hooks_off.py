@@ -37,8 +37,9 @@ def switch_off(laptop: Laptop) -> None:
 
 
 def swallow(laptop: Laptop) -> None:
-    """A repository's mod that answers in the hooks' place."""
+    """A repository's mod that answers in the hooks' place, and one that does no harm."""
     add_mod(laptop.repo.root / ".claude", *SWALLOWED)
+    add_mod(laptop.repo.root / ".claude", "ui.render", name="draws")
 
 
 @pytest.fixture

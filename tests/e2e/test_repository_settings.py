@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from plandock.standin import Script, StandIn, bash, commit, execution_scene, write_file
+from plandock.standin import Script, StandIn, ToolCall, bash, commit, execution_scene, write_file
 from tests.support import machine
 from tests.support.repository import make_repository
 from tests.support.steward_here import Outcome, carry_out
@@ -134,6 +134,12 @@ STEPS = (
 )
 
 
+# The agent writes settings where there are none, and goes on.
+WRITTEN = {"permissions": {"deny": ["Write"], "ask": ["Bash"]}}
+WRITES = (write_file(SHARED, json.dumps(WRITTEN)), bash("sleep 2"), *STEPS)
+Steps = tuple[ToolCall, ...]
+
+
 @dataclass(frozen=True)
 class Seen:
     """One run: what the steward said, and what the model was asked."""
@@ -153,7 +159,9 @@ class Seen:
         )
 
 
-def see(cli: Path, folder: Path, row: Row | None, *, old: bool = False) -> Seen:
+def see(
+    cli: Path, folder: Path, row: Row | None, *, old: bool = False, steps: Steps = STEPS
+) -> Seen:
     """Carry a plan out in a repository with these settings."""
     repo = make_repository(folder / "project").root
     files = dict(WORDS)
@@ -163,7 +171,7 @@ def see(cli: Path, folder: Path, row: Row | None, *, old: bool = False) -> Seen:
     for name, text in files.items():
         (repo / name).parent.mkdir(parents=True, exist_ok=True)
         (repo / name).write_text(text)
-    script = Script((execution_scene(STEPS, match=".*"),))
+    script = Script((execution_scene(steps, match=".*"),))
     with StandIn(script, keep_bodies=True) as standin:
         outcome = carry_out(cli, folder, repo, standin.url, "sonnet", old)
         asked = [r for r in standin.requests if r.has_tools]
@@ -180,7 +188,7 @@ def seen(
     """Every row, with one version of the CLI; with the newest the controls as well."""
     cli = machine.claude_cli(request.param)
     wanted: dict[str, tuple[Row | None, bool]] = {row.name: (row, False) for row in ROWS}
-    wanted["none"] = (None, False)
+    wanted["none"] = (None, True)
     if request.param == "newest":
         wanted |= {f"{row.name}, read": (row, True) for row in ROWS if row.harms}
     else:
@@ -190,6 +198,9 @@ def seen(
             name: pool.submit(see, cli, tmp_path_factory.mktemp("row"), row, old=old)
             for name, (row, old) in wanted.items()
         }
+        if request.param == "newest":
+            folder = tmp_path_factory.mktemp("row")
+            jobs["written"] = pool.submit(see, cli, folder, None, steps=WRITES)
         yield {name: job.result() for name, job in jobs.items()}
 
 
@@ -205,6 +216,12 @@ def test_no_settings_of_a_repository_undo_the_box(seen: dict[str, Seen], row: Ro
     assert all(words in told for words in row.results), told
     if control := seen.get(f"{row.name}, read"):
         assert not control.is_whole, (control.outcome.results, control.models)
+
+
+def test_settings_that_the_agent_writes_do_not_count(seen: dict[str, Seen]) -> None:
+    """Nor do they where there were none: the newest would take them up while it works."""
+    found = seen.get("written", seen["none"])
+    assert found.is_whole, found.outcome.results
 
 
 def test_what_is_behind_it_holds_too(seen: dict[str, Seen]) -> None:

@@ -20,7 +20,9 @@ from plandock.standin import (
     StandIn,
     ToolCall,
     Turn,
+    bash,
     commit,
+    edit_file,
     execution_scene,
     read_file,
     write_file,
@@ -41,7 +43,22 @@ export function register(on) {
 }
 """
 SUBTASK = "SUBTASK: read the file"
-MARKS = ("HOOK-user", "SERVER-user", "HOOK-repo", "SERVER-repo", "HOOK-agent", "SERVER-agent")
+MARKS = ("HOOK-user", "SERVER-user", "LANGUAGE-user", "BIN-user", "HOOK-repo", "SERVER-repo",
+         "LANGUAGE-repo", "BIN-repo", "HOOK-agent", "SERVER-agent")  # fmt: skip
+# A language server is told of what is edited; a plugin's programs are on the shell's path.
+EDITS = (
+    write_file("one.txt", "1\n"),
+    edit_file("README.md", "small", "tiny"),
+    bash("for who in user repo; do program-$who; done; true"),
+)
+STYLE = """\
+---
+name: Mine
+description: mine
+keep-coding-instructions: true
+---
+WORDS-style
+"""
 AGENT = """\
 ---
 name: evil
@@ -61,10 +78,19 @@ You read.
 
 
 def plugin(folder: Path, name: str) -> None:
-    """A skill's folder that is a plugin: a mod, a hook and a server that leave marks."""
+    """A skill's folder that is a plugin: a mod, and a hook, servers and a program that leave
+    marks."""
     hook = {"hooks": [{"type": "command", "command": f"touch MARK-HOOK-{name}"}]}
     server = {"command": "sh", "args": ["-c", f"touch MARK-SERVER-{name}; sleep 5"]}
+    language = {
+        "command": "sh",
+        "args": ["-c", f"touch MARK-LANGUAGE-{name}; sleep 5"],
+        # One server for each kind of file; both are among the edits.
+        "extensionToLanguage": {".md": "markdown"} if name == "user" else {".txt": "text"},
+    }
     files = {
+        f"bin/program-{name}": f"#!/bin/sh\ntouch MARK-BIN-{name}\n",
+        ".lsp.json": json.dumps({name: language}),
         ".claude-plugin/plugin.json": json.dumps({"name": name, "version": "1.0.0"}),
         "hooks/hooks.json": json.dumps(
             {"hooks": {"SessionStart": [hook]}, "modules": ["./register.ts"]}
@@ -74,6 +100,7 @@ def plugin(folder: Path, name: str) -> None:
         "SKILL.md": f"---\nname: {name}\ndescription: SKILL-WORDS-{name}\n---\nBody\n",
     }
     write(folder / ".claude/skills" / name, files)
+    (folder / ".claude/skills" / name / f"bin/program-{name}").chmod(0o755)
 
 
 def write(folder: Path, files: dict[str, str]) -> None:
@@ -97,7 +124,10 @@ def plant(laptop: Laptop) -> None:
         laptop.home,
         {
             ".claude/CLAUDE.md": "WORDS-user @~/notes/style.md\n",
-            ".claude/settings.json": json.dumps({"model": "sonnet"}),
+            ".claude/settings.json": json.dumps(
+                {"model": "sonnet", "outputStyle": "Mine", "language": "WORDS-language"}
+            ),
+            ".claude/output-styles/mine.md": STYLE,
             "notes/style.md": "WORDS-imported\n",
             "secret.md": "WORDS-secret\n",
             "CLAUDE.md": "WORDS-above\n",
@@ -124,7 +154,7 @@ def carry_out(result: CaseResult) -> None:
     plant(laptop)
     work: tuple[ToolCall | Turn | str, ...] = (
         *delegate(),
-        write_file("one.txt", "1\n"),
+        *EDITS,
         commit("One"),
     )
     laptop.standin.script = Script((SUBAGENT, execution_scene(work, name=result.case.id)))
@@ -150,17 +180,22 @@ def test_no_code_of_user_or_repository_starts_in_the_box(case: CaseResult) -> No
     assert receipt["model"] == "sonnet"
     assert receipt["models_asked"] == sorted({r.model for r in requests})
     (told,) = (n for n in receipt["notes"] if "of the skill user" in n)
-    assert all(x in told for x in (".claude-plugin", "hooks", ".mcp.json"))
+    parts = (".claude-plugin", ".lsp.json", ".mcp.json", "bin", "hooks")
+    assert all(x in told for x in parts)
+    (told,) = (n for n in receipt["notes"] if "of the skill repo" in n)
+    assert all(x in told for x in parts)
 
 
 @pytest.mark.engine
 @looks_at(CASES, "words")
 def test_words_of_the_user_reach_the_box_and_no_commit(case: CaseResult) -> None:
-    """Memory, its imports, what lies beside the repository for the user alone; no file of the
-    user's that the repository names."""
+    """Memory, its imports, style and language, what lies beside the repository for the user alone;
+    no file of the user's that the repository names."""
     laptop, run = case.laptop, case.run
     asked = json.dumps([r.body for r in laptop.standin.requests if r.scene == case.case.id])
-    reached = ("user", "imported", "local", "memory", "above", "repo", "secret")
+    reached = (
+        "user", "imported", "style", "language", "local", "memory", "above", "repo", "secret"
+    )  # fmt: skip
     assert [x for x in reached if f"WORDS-{x}" in asked] == list(reached[:-1])
     assert "SKILL-WORDS-user" in asked
     tree = laptop.repo.git("ls-tree", "-r", "--name-only", run["branch"]).splitlines()
@@ -174,7 +209,12 @@ def test_control_without_the_pins_each_of_them_starts(
     """On the host: hooks and servers of both and of the agent, and (newest) the mod's model."""
     laptop = make_laptop(claude_cli)
     plant(laptop)
-    standin.script = Script((SUBAGENT, execution_scene(delegate(), match="^carry it out")))
+    marks = " ".join(f"MARK-LANGUAGE-{name}" for name in ("user", "repo"))
+    look = f"n=0; for m in {marks}; do until [ -e $m ] || [ $n = 600 ]; do sleep 0.1"
+    waits = bash(f"{look}; n=$((n+1)); done; done")
+    standin.script = Script(
+        (SUBAGENT, execution_scene((*delegate(), *EDITS, waits), match="^carry it out"))
+    )
     words = [str(claude_cli), "-p", "carry it out", "--dangerously-skip-permissions"]
     subprocess.run(
         words,

@@ -182,6 +182,36 @@ def test_plandocks_own_files_are_never_taken(world, monkeypatch):
     assert list((world.root / "tmp").iterdir()) == []
 
 
+@pytest.mark.parametrize("place", ["", "mine/claude", "mine/home"])
+def test_logins_and_an_untracked_home_folder_are_never_taken(world, monkeypatch, place):
+    """Where Claude Code's folder or the home folder lies in the repository, or is it: a login,
+    conversations and keys that git was never told of stay here, though `carry` names them."""
+    world.write("mine/claude/settings.json", "{}\n")
+    world.commit(".gitignore")
+    world.write("mine/claude/settings.json", '{"model": "opus"}\n')
+    world.write("mine/home/.claude/.credentials.json", "a made-up login\n")
+    world.write("mine/home/id_ed25519", "a made-up key\n")
+    world.write("mine/claude/.credentials.json", "a made-up login\n")
+    world.write("mine/claude/projects/x/y.jsonl", "a conversation\n")
+    world.write("work.txt")
+    if place == "mine/home":
+        monkeypatch.setenv("HOME", str(world.root / place))
+        taken = world.snapshot()
+        assert {x for x in taken.included if not x.startswith("mine/claude/")} == {"work.txt"}
+        assert [x.partition(" ")[0] for x in taken.left_out] == [
+            "mine/home/.claude/", "mine/home/",
+        ]  # fmt: skip
+        return
+    monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(world.root / place))
+    (world.root / ".git/info").mkdir(exist_ok=True)
+    (world.root / ".git/info/exclude").write_text("*.jsonl\n")
+    taken = world.snapshot(carry=["mine"])
+    # What git knows of goes as it is; of what it does not, nothing.
+    rest = {"mine/home/.claude/.credentials.json", "mine/home/id_ed25519", "work.txt"}
+    assert set(taken.included) == {"mine/claude/settings.json", *(rest if place else ())}
+    assert taken.left_out == [f"{place or '.'}/ (Claude Code's own folder)"]
+
+
 def test_called_from_below_the_root_the_whole_tree_is_taken(world):
     """A folder inside the work tree stands for its repository."""
     world.write("a.txt", "x\n")

@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 
 from plandock.claude.api_errors import permanent
-from tests.unit.test_verdict import RETRY, SPOKE, ended, failed_result, rejected, verdict
+from tests.unit.test_verdict import (
+    RETRY,
+    SPOKE,
+    ended,
+    failed_result,
+    rejected,
+    synthetic,
+    verdict,
+)
 
 LONG_197 = (
     "API Error: Usage credits required for 1M context · turn on usage credits at "
@@ -72,6 +80,37 @@ def test_it_ends_the_run_at_once_with_the_apis_words(
     assert (found.kind, found.ending["target"]) == ("end", "failed")
     assert (found.ending["reason"], found.ending["message"]) == (reason, words)
     assert hint in found.ending["hint"]
+
+
+REFUSED = {"stop_reason": "refusal"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "more", "kind_of_end", "reason"),
+    [
+        ("invalid_request", None, REFUSED, "end", "refusal"),
+        ("max_output_tokens", None, {}, "end", "agent"),
+        ("oauth_org_not_allowed", 403, {}, "end", "account"),
+        ("account_on_hold", 403, {}, "end", "account"),
+        ("verification_required", 403, {}, "end", "account"),
+        ("authentication_failed", 403, {}, "wait", "login"),
+        ("unknown", None, {}, "wait", "overloaded"),
+        ("server_error", None, {}, "wait", "overloaded"),
+        (["max_output_tokens"], None, {}, "wait", "overloaded"),
+    ],
+)
+def test_the_kind_that_the_cli_names_counts_whatever_its_words(
+    kind: object, status: int | None, more: dict[str, Any], kind_of_end: str, reason: str
+) -> None:
+    """A model that refuses, an answer without an end and an account that is shut out have no
+    words or no status to be known by (measured): asked again, they would answer the same."""
+    told = {**synthetic("API Error: other words"), "error": kind}
+    result = {**failed_result(status, "API Error: other words"), **more}
+    found = verdict(SPOKE, told, result, ended())
+    assert (found.kind, found.reason or found.ending["reason"]) == (kind_of_end, reason)
+    of_a_subagent = {**told, "parent_tool_use_id": "toolu_1"}
+    found = verdict(SPOKE, of_a_subagent, failed_result(529), ended())
+    assert (found.kind, found.reason) == ("wait", "overloaded")
 
 
 @pytest.mark.parametrize(

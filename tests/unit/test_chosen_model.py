@@ -7,6 +7,7 @@ SessionStart said in each case stands in the table.
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,19 @@ def test_command_from_before_the_process_began_is_passed_over() -> None:
     assert (choice.model, choice.origin) == ("opus", Origin.ASKED)
 
 
+@pytest.mark.parametrize("version", [OLD, NEW])
+def test_command_from_before_the_users_own_clear_holds(tmp_path: Path, version: str) -> None:
+    """A haiku session that was set to sonnet plans with sonnet either way."""
+    began_as = "0a1b2c3d-0000-4000-8000-000000000001"
+    shutil.copy(DATA / version / "picked.jsonl", tmp_path / f"{began_as}.jsonl")
+    cleared = shutil.copy(DATA / version / "haiku.jsonl", tmp_path / "cleared.jsonl")
+    kept = {"transcript": str(cleared), "at": 0.0, "started": "claude-haiku-5-5"}
+    found = choose({**kept, "began_as": began_as})
+    assert (found.model[:13], found.origin) == ("claude-sonnet", Origin.COMMAND)
+    for other in ("", "../x", "cleared", "0a1b2c3d-0000-4000-8000-000000000002"):
+        assert choose({**kept, "began_as": other}).origin is Origin.START
+
+
 def test_settings_saved_meanwhile_count_only_where_the_rest_is_contradicted() -> None:
     """Alt+P saves its choice, and so does another session's `/model`."""
     changed = {"saved": "haiku", "saved_then": "opus"}
@@ -114,7 +128,9 @@ def test_hostile_values_choose_nothing(tmp_path: Path, junk: object) -> None:
         {"type": "system", "content": junk},
     ]
     file.write_text("".join(json.dumps(r) + "\n" for r in records))
-    kept = dict.fromkeys(("started", "asked", "saved", "saved_then", "effort", "at"), junk)
+    kept = dict.fromkeys(
+        ("started", "asked", "saved", "saved_then", "effort", "at", "began_as"), junk
+    )
     choice = choose({**kept, "transcript": str(file)})
     assert (choice.model, choice.effort, choice.origin) == ("", "", Origin.UNKNOWN)
 
@@ -146,6 +162,11 @@ def test_answers_of_other_models_are_told_of_a_run() -> None:
     (note,) = other_models(run, progress)
     assert note == "accepted with claude-sonnet-5-5[1m], but answered by claude-haiku-5-5"
     assert other_models(run, Progress(models=["claude-sonnet-5-5"])) == []
+    progress = Progress(models=["claude-sonnet-5-5", "claude-haiku-5-5"])
+    for told in ('"message": {"model": "claude-sonnet-5-5"}', '"message": {"model": "opus"}'):
+        progress.take(f'{{"type": "assistant", "parent_tool_use_id": "t", {told}}}'.encode())
+    assert other_models(run, progress)[1] == "subagents were answered by opus"
+    assert "opus" not in progress.models
     run.models_asked = progress.models
     row = next(x for x in as_text(run).splitlines() if x.strip().startswith("model"))
     assert "claude-sonnet-5-5[1m] (by x), effort low" in row

@@ -290,6 +290,18 @@ def test_doctor_shows_refused_and_broken_settings(plandock, repo):
     assert "no_such_key" in rows[0]["detail"]
 
 
+def test_doctor_says_of_settings_that_git_ignores_that_they_stay(plandock, repo):
+    """What they deny is not denied in a box that does not have them."""
+    text = '{"permissions": {"deny": ["Read(.env)"]}}'
+    repo.write({".claude/settings.json": text, ".claude/settings.local.json": text})
+    repo.write({".git/info/exclude": "settings.local.json\n"})
+    rows = findings(plandock("doctor", "--json"))["repository"]
+    assert [row["detail"].split(":")[0] for row in rows[:2]] == [
+        "denied in the box too, as .claude/settings.json says",
+        "not in the box",
+    ]
+
+
 def test_doctor_for_people_has_remedies_and_no_colour_in_a_pipe(plandock):
     """Marks and remedies, and not one escape sequence where nobody looks at colours."""
     done = plandock("doctor")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -16,9 +17,10 @@ from plandock.box.inside.overage import Listener, sign_in
 from plandock.claude.stream import Progress
 from plandock.runs.model import Billing, Run, RunId, State
 from plandock.runs.outcome import in_words
+from plandock.runs.store import Store
 from plandock.settings.keys import WITH_CREDITS, Settings
 from plandock.settings.layers import load
-from plandock.supervisor import paying
+from plandock.supervisor import paying, running
 from plandock.supervisor.receipt import as_text, receipt_of
 from plandock.supervisor.verdict import BoxEnd, Verdict, judge
 from tests.unit.test_start_order import order_of
@@ -83,6 +85,13 @@ PAID: dict[str, tuple[object, bool, int, bool]] = {
     "no word at all": (without(INCLUDED, overageStatus=["allowed"]), False, 0, False),
     "a new status": (without(INCLUDED, status="lent"), False, 0, False),
     "a new claim": (without(INCLUDED, rateLimitType="nine_day"), False, 0, False),
+    "allowed beyond the window that is named": (
+        without(INCLUDED, overageStatus="allowed", unifiedWindows=SPENT), False, RESET, True),
+    "the same of the week, and nothing is named": (
+        without(INCLUDED, "status", "rateLimitType", unifiedWindows={
+            **WINDOW, "seven_day": {"resetsAt": RESET + 9, "status": "rejected"}}),
+        False, RESET + 9, True,
+    ),
     "no object": ("allowed", False, 0, False),
     # Recorded, 2.1.197: it tells no windows.
     "a warning, and nothing of the allowance": (
@@ -107,6 +116,19 @@ NOT_PAID: dict[str, object] = {
     "a warning": without(INCLUDED, status="allowed_warning", utilization=0.9),
     "credits that rest run low": WARNED,
     "a model's own week": without(INCLUDED, rateLimitType="seven_day_overage_included"),
+    "a model's own week, everybody's used up": without(
+        INCLUDED, rateLimitType="seven_day_opus", unifiedWindows=SPENT
+    ),
+    "beyond the window, by grace": without(
+        INCLUDED, rateLimitGraceActive=True, unifiedWindows=SPENT
+    ),
+    "a model's own week is used up": without(
+        INCLUDED,
+        unifiedWindows={
+            **WINDOW,
+            "seven_day_overage_included": {"resetsAt": RESET, "status": "rejected"},
+        },
+    ),
     "a limit": REFUSED,
     "a limit with a name that is not known": without(REFUSED, rateLimitType="nine_day"),
     "nothing of credits": {"status": "rejected", "resetsAt": RESET},
@@ -397,11 +419,17 @@ def test_every_process_keeps_to_the_limit(
 # -- the host
 
 
-def verdict(*messages: dict[str, Any], billing: str = "subscription", **fields: Any) -> Verdict:
-    """The verdict on a run whose box said this."""
+def told_by(*messages: dict[str, Any]) -> Progress:
+    """What a box has told that said this."""
     progress = Progress()
     for message in (SEALED, *messages):
         progress.take(json.dumps(message).encode())
+    return progress
+
+
+def verdict(*messages: dict[str, Any], billing: str = "subscription", **fields: Any) -> Verdict:
+    """The verdict on a run whose box said this."""
+    progress = told_by(*messages)
     settings = {"billing": billing, **fields.pop("settings", {})}
     run = Run(id=RunId("r222"), settings=settings, **fields)
     return judge(run, progress, BoxEnd(), now=NOW, jitter=lambda low, high: low)
@@ -446,6 +474,39 @@ def test_the_gateways_sign_counts_as_well() -> None:
     assert sign is not None
     assert (sign.back_at, sign.used_up, sign.why) == (RESET, True, "w")
     assert paying.from_gateway([{"decision": "allowed", "target": "x"}]) is None
+
+
+def test_a_refusal_beside_credits_was_not_paid() -> None:
+    """The CLI tells of them before it tells of the 429 (measured, both versions): nobody paid,
+    where no answer of the model stood before the event or came after it."""
+    asked = {"type": "user", "message": {"content": []}}
+    refused = (failed_result(429, "You've hit your limit"), ended("credits"))
+    for before in ((), (SPOKE, asked)):
+        assert told_by(*before, event(USING), *refused).refused
+    assert not told_by(SPOKE, event(USING), *refused).refused
+    assert not told_by(asked, event(USING), SPOKE, *refused).refused
+    assert not told_by(asked, event(USING), ended("credits")).refused
+    assert not told_by(asked, event(INCLUDED), *refused).refused
+
+
+def test_the_bill_of_a_refused_run_names_no_credits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits as at any usage limit; what the sealed gateway has seen paid counts all the same."""
+    monkeypatch.setattr("plandock.box.launch.remove_containers", lambda *_: None)
+    line = {"decision": "credits", "why": "w", "certain": True, "back_at": RESET, "used_up": True}
+    with Store() as store:
+        for kept in ([], [line]):
+            monkeypatch.setattr("plandock.supervisor.egress.keep", lambda *_, kept=kept: kept)
+            run = Run(id=RunId(f"r22{len(kept)}"), handoff_key=f"{len(kept)}", state=State.RUNNING)
+            store.add(run, name_branch=lambda _: "feature/auto")
+            refused = event({**USING, "resetsAt": time.time() + 3600})
+            told = told_by(refused, failed_result(429, "You've hit your limit"), ended("credits"))
+            paying.record(store, run, told)
+            assert store.get(run.id).billing.credits_used is None
+            engine: Any = None
+            running.conclude(store, engine, run, told, None)
+            found = store.get(run.id)
+            assert (found.state, found.reason) == (State.WAITING, "usage_limit")
+            assert found.billing.credits_used is bool(kept)
 
 
 def test_a_model_for_credits_that_are_not_there_ends_the_run() -> None:
@@ -504,9 +565,7 @@ def test_a_limit_for_credits_ends_the_run() -> None:
 
 def judged(spent: Billing, *messages: dict[str, Any]) -> Verdict:
     """The verdict on a run that had used credits before."""
-    progress = Progress()
-    for message in (SEALED, *messages):
-        progress.take(json.dumps(message).encode())
+    progress = told_by(*messages)
     settings = {"billing": WITH_CREDITS, "max_credits_usd": 0.5}
     run = Run(id=RunId("r222"), settings=settings, billing=spent)
     return judge(run, progress, BoxEnd(), now=NOW, jitter=lambda low, high: low)
@@ -514,9 +573,7 @@ def judged(spent: Billing, *messages: dict[str, Any]) -> Verdict:
 
 def billed(*messages: dict[str, Any], billing: str = WITH_CREDITS) -> Run:
     """A run whose box said this, with its bill."""
-    progress = Progress()
-    for message in (SEALED, *messages):
-        progress.take(json.dumps(message).encode())
+    progress = told_by(*messages)
     run = Run(id=RunId("r222"), settings={"billing": billing}, base="0" * 40)
     run.billing = Billing("subscription", "none", "max")
     run.billing = paying.bill(run, progress)

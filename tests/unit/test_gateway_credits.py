@@ -32,6 +32,12 @@ NOT_INCLUDED = {
     "used up, credits allowed": {**INCLUDED, "status": "rejected"},
     "used up, nothing of credits": {"status": "rejected"},
     "used up, credits refused": {"status": "rejected", "overage-status": "rejected"},
+    "allowed, its window used up": {
+        **INCLUDED,
+        "5h-status": "rejected",
+        "grace-status": "eligible",
+        "grace-5h-utilization": "0",
+    },
     "claim": {**INCLUDED, "representative-claim": "overage"},
     "claim not known": {**INCLUDED, "representative-claim": "nine_day"},
     "credits' status not known": {**INCLUDED, "overage-status": "granted"},
@@ -48,6 +54,7 @@ ORDINARY = {
         **INCLUDED, "overage-status": "rejected", "overage-disabled-reason": "out_of_credits",
         "overage-in-use": "false",
     },
+    "grace": {**INCLUDED, "5h-status": "rejected", "grace-5h-utilization": "0.1"},
     "a model's own allowance": {
         **INCLUDED, "representative-claim": "seven_day_overage_included",
     },

@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -207,7 +208,9 @@ TRICKS = (
 def test_a_mod_whose_text_does_not_show_all_counts_as_reaching(text, etc, tmp_path) -> None:
     """At a conversation's start as well; what its text does name is added to the validator's."""
     folder = add_mod(tmp_path / ".claude", "ui.render")
-    assert mods.at_start(str(tmp_path), tmp_path / "none") == ""
+    said = mods.at_start(str(tmp_path), tmp_path / "none")
+    assert f"{folder} (hooks ui.render)" in said
+    assert "can swallow" not in said
     (folder / "hooks/register.ts").write_text(text)
     assert "can swallow" in mods.at_start(str(tmp_path), tmp_path / "none")
     program = tmp_path / "validator"
@@ -218,6 +221,29 @@ def test_a_mod_whose_text_does_not_show_all_counts_as_reaching(text, etc, tmp_pa
     (mod,) = mods.in_reach([tmp_path], tmp_path / "none")
     judged = mods.validated(mod, program)
     assert judged.events == ("turn.end", "ui.render")
+
+
+# As 2.1.332 has it of a module without types: it comes a second time, with a warning.
+UNTYPED = {"file": "/x/hooks/register.ts", "type": "hooks", "errors": [], "modules": []}
+
+
+@pytest.mark.parametrize(
+    ("more", "ok"),
+    [(UNTYPED, True), (UNTYPED | {"file": "/x/hooks/hooks.json"}, False), (None, True)],
+)
+def test_a_harmless_mod_is_one_by_the_validator_too(more, ok, etc, tmp_path) -> None:
+    """A word about its types leaves its events known; where no word comes, its text tells."""
+    folder = add_mod(tmp_path / ".claude", "ui.render")
+    module = {"module": "./register.ts", "uses": {"events": ["ui.render"]}}
+    answer = {"contents": [{"type": "hooks", "errors": [], "modules": [module]}, more]}
+    program = tmp_path / "validator"
+    program.write_text(f"#!/bin/sh\necho '{json.dumps(answer if more else {})}'\n")
+    program.chmod(0o755)
+    if more is not None:
+        text = (folder / "hooks/register.ts").read_text()
+        (folder / "hooks/register.ts").write_text(text + "// no longer plain: this\n")
+    (mod,) = mods.in_reach([tmp_path], tmp_path / "none")
+    assert mods.validated(mod, program).reaches != ok
 
 
 def test_a_module_with_types_alone_is_plain(tmp_path) -> None:
@@ -257,7 +283,9 @@ def test_a_mod_of_a_marketplace_that_the_repository_brings(path, event, etc, tmp
     reaches = event != "ui.render"
     found = hooks_off.look(place(tmp_path, "user", version="2.1.332"), repository=True)
     assert [x.ok for x in found if "mk/skills/helper" in x.detail] == [not reaches]
-    assert bool(mods.at_start(str(repo), tmp_path / "config")) == reaches
+    said = mods.at_start(str(repo), tmp_path / "config")
+    assert "mk/skills/helper" in said
+    assert ("can swallow" in said) == reaches
     enable(repo / ".claude/settings.local.json", on=False)
     assert mods.in_reach([repo], tmp_path / "config") == []
 
@@ -326,6 +354,18 @@ def test_a_managed_switch_counts_unless_our_hooks_are_managed(name, held, etc, t
     for scopes, ok in ((("user",), False), (("user", "managed"), True)):
         found = [x for x in hooks_off.look(place(tmp_path, *scopes)) if name in x.detail]
         assert [x.ok for x in found] == [ok, ok]
+
+
+def test_variables_of_the_shell_that_claude_is_started_from(etc, tmp_path) -> None:
+    """In safe mode managed hooks alone come; the bare one proposes no plan (measured, both)."""
+
+    def looked(*scopes: str, **environ: str) -> list[bool | None]:
+        return [x.ok for x in hooks_off.look(replace(place(tmp_path, *scopes), environ=environ))]
+
+    assert looked("user", CLAUDE_CODE_SAFE_MODE="1") == [False]
+    assert looked("managed", CLAUDE_CODE_SAFE_MODE="true") == [True]
+    assert looked("user", CLAUDE_CODE_SIMPLE="1") == [None]
+    assert looked("user", CLAUDE_CODE_SIMPLE="0", CLAUDE_CODE_SAFE_MODE="") == []
 
 
 def test_a_managed_disable_all_hooks_is_always_an_error(etc, tmp_path) -> None:
@@ -491,10 +531,10 @@ def test_what_a_hook_saw_is_no_miss(version, case, tmp_path, home) -> None:
     """Whatever it decided then: handed off, refused, by hand."""
     file = conversation(tmp_path, version, case)
     watched()
-    found = missed.find(str(file), SESSION, mode="auto")
+    found = missed.find(str(file), SESSION, folder="", mode="auto")
     assert found is not None
     missed.note_seen(found.id)
-    assert missed.find(str(file), SESSION, mode="auto") is None
+    assert missed.find(str(file), SESSION, folder="", mode="auto") is None
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -502,17 +542,17 @@ def test_a_copy_of_a_cleared_conversation_that_was_seen_is_no_miss(version, tmp_
     """The copy has another session's id, and the same first record."""
     file = conversation(tmp_path, version, "cleared")
     watched()
-    assert missed.find(str(file), "another", mode="auto") is not None
+    assert missed.find(str(file), "another", folder="", mode="auto") is not None
     missed.note_cleared(SESSION, str(file))
-    assert missed.find(str(file), "another", mode="auto") is None
+    assert missed.find(str(file), "another", folder="", mode="auto") is None
 
 
 def test_what_was_accepted_before_plandock_is_no_miss(tmp_path, home) -> None:
     """And where nobody knows since when hooks are wired, nothing is said."""
     file = conversation(tmp_path, "2.1.197", "auto")
-    assert missed.find(str(file), SESSION, mode="auto") is None
+    assert missed.find(str(file), SESSION, folder="", mode="auto") is None
     watched(time.time() + 1e6)
-    assert missed.find(str(file), SESSION, mode="auto") is None
+    assert missed.find(str(file), SESSION, folder="", mode="auto") is None
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -524,10 +564,10 @@ def test_a_long_conversation_is_read_whole(version, case, tmp_path, home) -> Non
     line = json.dumps({"type": "user", "message": {"content": "x" * 1_000_000}}) + "\n"
     endless = '{"toolUseResult":"' + "x" * (9 << 20) + '"}\n'
     file.write_text(endless + file.read_text() + line * 5)
-    assert missed.find(str(file), SESSION, mode="auto") is not None
+    assert missed.find(str(file), SESSION, folder="", mode="auto") is not None
     missed.note_cleared(SESSION, str(file))
     if case == "cleared":
-        assert missed.find(str(file), "another", mode="auto") is None
+        assert missed.find(str(file), "another", folder="", mode="auto") is None
 
 
 def test_what_is_older_than_what_hooks_noted_is_no_miss(tmp_path, home) -> None:
@@ -566,6 +606,42 @@ def test_what_was_accepted_while_nothing_was_wired_is_no_miss(tmp_path, home, mo
     assert misses.known(repo, tmp_path / "config") == []
 
 
+def test_a_plan_from_before_a_repository_was_wired_is_no_miss(tmp_path, home) -> None:
+    """Another repository's wiring does not count, the user's own does; each is forgotten with it.
+
+    One of the same repository counts, from whichever folder: Claude Code may not read it there.
+    """
+    first, repo = tmp_path / "first", tmp_path / "repo"
+    for folder in (first, repo):
+        (folder / ".git").mkdir(parents=True)
+    file = conversation(tmp_path, "2.1.197", "auto")
+
+    def counts() -> bool:
+        event = Event("Stop", SESSION, mode="auto", cwd=str(repo), transcript=str(file))
+        marks.take_away(paths.missed_dir(), SESSION)
+        said = missed.at_stop(event) != ""
+        assert said == bool(misses.known(repo, tmp_path / "config"))
+        return said
+
+    def wired(folder: Path | str, at: float) -> None:
+        before = set(paths.seen_dir().glob("*"))
+        missed.watch_from_now(folder)
+        (note,) = set(paths.seen_dir().iterdir()) - before
+        os.utime(note, (at, at))
+
+    wired(first, 1.0)
+    assert not counts()
+    wired(repo, time.time())
+    assert not counts()
+    wired("", 2.0)
+    assert counts()
+    missed.watch_only([first, repo])
+    assert not counts()
+    missed.watch_only([first])
+    wired(repo / "packages", 2.0)
+    assert counts()
+
+
 def test_a_miss_is_noted_with_the_folder_of_its_conversation(tmp_path, home) -> None:
     """Not with the one that its shell stands in: what hands it off by hand is called there."""
     repo, shell = tmp_path / "repo", tmp_path / "elsewhere"
@@ -602,8 +678,8 @@ def test_hostile_conversations_are_no_miss(tmp_path, home) -> None:
         '{"type":"user","toolUseResult":{"plan":"x","isAgent":true},"message":7}\n'
         '{"type":"user","planContent":[],"permissionMode":{}}\n' + '{"toolUseResult":' * 9999
     )
-    assert missed.find(str(file), SESSION, mode="auto") is None
+    assert missed.find(str(file), SESSION, folder="", mode="auto") is None
     os.mkfifo(tmp_path / "fifo")
-    assert missed.find(str(tmp_path / "fifo"), SESSION, mode="auto") is None
+    assert missed.find(str(tmp_path / "fifo"), SESSION, folder="", mode="auto") is None
     missed.note_seen("../../x")
     assert {x.name for x in paths.seen_dir().iterdir()} == {"since"}

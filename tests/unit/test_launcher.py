@@ -430,10 +430,13 @@ def run_own(
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("gone", ["launcher", "state folder"])
+@pytest.mark.parametrize("gone", ["launcher", "emptied launcher", "state folder"])
 def test_without_a_launcher_no_plan_is_proposed(shell: list[str], state: Path, gone: str) -> None:
-    """After an acceptance with cleared context nothing comes that could be answered."""
-    assert remove_launcher()
+    """After an acceptance with cleared context nothing comes that could be answered; one that comes
+    all the same is."""
+    (state / "hook").write_text("")
+    if gone != "emptied launcher":
+        assert remove_launcher()
     if gone == "state folder":
         state.rmdir()
     done = run_own(shell, state, "proposed", payload())
@@ -441,6 +444,8 @@ def test_without_a_launcher_no_plan_is_proposed(shell: list[str], state: Path, g
     assert b"launcher is gone" in done.stderr
     assert b"plandock init" in done.stderr
     assert b"plandock uninit" in done.stderr
+    done = run_own(shell, state, "accepted", accepted())
+    assert json.loads(done.stdout)["continue"] is False
     for word in ("guard", "prompt", "cleared-end", "cleared-start", "started"):
         done = run_own(shell, state, word, payload())
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

@@ -188,13 +188,26 @@ def test_a_file_that_cannot_be_read_counts_for_nothing(
 def test_a_hostile_name_cannot_write_on_the_terminal(tmp_path: Path) -> None:
     """Names are spelled out and bounded, and so is their number."""
     (tmp_path / ".claude").mkdir()
-    names = {f"\x1b[2J\n{n}" + "x" * 500: 1 for n in range(30)}
+    names = {f"\x1b[2J\n{n}" + "x" * 500: 1 for n in range(48)}
     (tmp_path / ".claude" / "settings.json").write_text(json.dumps(names))
     (line,) = project.in_the_box(tmp_path)
     assert line.isascii()
     assert line.isprintable()
     assert "and 18 more" in line
-    assert len(line) < 1500
+    assert len(line) < 3000
+
+
+def test_of_a_file_that_git_ignores_it_is_said_that_it_stays(tmp_path: Path) -> None:
+    """Nothing in it is denied in the box, or set aside there."""
+    (tmp_path / ".claude").mkdir()
+    for name in repository_settings.FILES:
+        (tmp_path / ".claude" / name).write_text('{"permissions": {"deny": ["Read(.env)"]}}')
+    told = project.in_the_box(tmp_path, lambda file: file.endswith(".local.json"))
+    assert told == [
+        "denied in the box too, as .claude/settings.json says: Read(.env)",
+        "not in the box: .claude/settings.local.json (git ignores it; `carry` takes such files "
+        "along)",
+    ]
 
 
 def test_files_above_the_folder_are_seen_to_as_well(tmp_path: Path) -> None:

@@ -31,13 +31,17 @@ def users(text: str) -> None:
     (paths.config_dir() / "config.toml").write_text(text)
 
 
-def resumed(store: Store, repo: Repository, settings: Settings) -> tuple[dict[str, Any], Run, str]:
-    """The settings that a run has which failed, and was resumed now; the run; what was said."""
+def resumed(
+    store: Store, repo: Repository, settings: Settings, **more: Any
+) -> tuple[dict[str, Any], Run, str]:
+    """The settings that a run has which failed (or ``more``), and was resumed now; the run; what
+    was said."""
     paths.run_dir("r222").mkdir(parents=True)
     (paths.run_dir("r222") / "plan.md").write_text("# Plan\n")
+    fields = {"state": State.FAILED, "reason": "credits", **more}
     run = Run(
-        id=RunId("r222"), state=State.FAILED, reason="credits", repo=str(repo.root),
-        handoff_key="k", snapshot=repo.head(), settings=settings.to_dict(),
+        id=RunId("r222"), repo=str(repo.root), handoff_key="k", snapshot=repo.head(),
+        settings=settings.to_dict(), **fields,
     )  # fmt: skip
     store.add(run, name_branch=lambda _: "feature/auto")
     run, said = resuming.resume(store, run)
@@ -64,6 +68,26 @@ def test_what_the_user_took_back_counts_as_well(store: Store, repo: Repository) 
     settings, _, said = resumed(store, repo, frozen)
     assert (settings["billing"], settings["max_credits_usd"]) == ("subscription", None)
     assert "max_credits_usd is without limit" in said
+
+
+def test_a_run_that_waits_for_the_allowance_is_paid_for_now(store: Store, repo: Repository) -> None:
+    """As the hint of its wait says; what was allowed counts for its next box."""
+    frozen = load(repo=repo.root, environ={})
+    users(CREDITS)
+    settings, run, said = resumed(store, repo, frozen, state=State.WAITING, reason="usage_limit")
+    assert (settings["billing"], settings["max_credits_usd"]) == ("subscription+credits", 2.5)
+    assert "billing is subscription+credits from now on" in said
+    assert [note for note in run.notes if "max_credits_usd is 2.5" in note]
+    assert (run.state, run.waiting_until) == (State.WAITING, "")
+
+
+def test_a_box_under_way_keeps_its_terms(store: Store, repo: Repository) -> None:
+    """A run that waits for its engine may have one that was told the old ones."""
+    frozen = load(repo=repo.root, environ={})
+    users(CREDITS)
+    held = {"state": State.WAITING, "reason": "engine", "back_to": "running"}
+    settings, _, _ = resumed(store, repo, frozen, **held)
+    assert settings == frozen.to_dict()
 
 
 @pytest.mark.parametrize(

@@ -91,15 +91,22 @@ def test_command_line_goes_before_variable_and_settings(
 ) -> None:
     """Each of the ways in which a process is asked for a model, the most specific first."""
     settings = world.home / ".claude/settings.json"
-    settings.write_text(json.dumps({"model": "haiku", "alwaysThinkingEnabled": False}))
+    held = {"model": "haiku", "alwaysThinkingEnabled": False, "language": "fr"}
+    settings.write_text(json.dumps({**held, "attribution": {"commit": "x" * 5000}}))
     with cli(world):
-        assert accepted(world, "2.1.332")["asked"] == "haiku"
+        kept = accepted(world, "2.1.332")
+    assert (kept["asked"], kept["words"]) == ("haiku", {"language": "fr"})
+    assert kept["left_out"] == []
     world.env["ANTHROPIC_MODEL"] = "sonnet[1m]"
     with cli(world, "--", "--model", "opus"):
         assert accepted(world, "2.1.332", tool_use_id="t2")["asked"] == "sonnet[1m]"
     with cli(world, *words):
         kept = accepted(world, "2.1.332", tool_use_id="t3")
     assert (kept["asked"], kept["thinking"]) == ("opusplan", False)
+    settings.write_text('{"agent": "mine"}')
+    with cli(world, "--append-system-prompt", "be brief", "--agent=x", "--", "--system-prompt"):
+        kept = accepted(world, "2.1.332", tool_use_id="t4")
+    assert kept["left_out"] == ["--agent", "--append-system-prompt", "agent (of the settings)"]
 
 
 def conversation(world: hooks.HookWorld, folder: str, version: str) -> str:
@@ -160,10 +167,14 @@ def test_users_variables_go_along_and_a_repositorys_do_not(world: hooks.HookWorl
         "CLAUDE_CODE_SUBAGENT_MODEL": "$(evil)",
         "ANTHROPIC_API_KEY": "sk-ant-api03-made-up",
         "MAX_THINKING_TOKENS": "9",
+        "ANTHROPIC_BETAS": "context-1m-2025-08-07,other-2026-01-01",
     }
     with cli(world):
         kept = accepted(world, "2.1.332")
-    assert kept["variables"] == {"ANTHROPIC_DEFAULT_SONNET_MODEL": "claude-sonnet-4-6"}
+    assert kept["variables"] == {
+        "ANTHROPIC_DEFAULT_SONNET_MODEL": "claude-sonnet-4-6",
+        "ANTHROPIC_BETAS": "context-1m-2025-08-07,other-2026-01-01",
+    }
 
 
 def test_marks_of_old_processes_are_forgotten(world: hooks.HookWorld) -> None:

@@ -190,8 +190,30 @@ def test_naming_a_variable_does_not_void_the_users_own(repo: Path, config: Path)
     # One that could hide Claude Code's own marks, or that cannot be read, is not believed.
     settings.write_text(json.dumps({"env": {"PLANDOCK_CREDENTIALS": "host", "CLAUDECODE": ""}}))
     assert load(repo=repo, environ=env).credentials == "auto"
-    settings.write_text("{")
+    settings.write_text("[" * 200_000)
     assert load(repo=repo, environ=env).credentials == "auto"
+
+
+def test_broken_settings_of_a_repository_void_what_they_may_name(repo: Path, config: Path) -> None:
+    """Claude Code ignores a file that is no JSON; a later one may take a comma too many."""
+    (repo / ".claude").mkdir()
+    settings = repo / ".claude/settings.json"
+    env = {"PLANDOCK_CREDENTIALS": "sealed", "CLAUDECODE": "1"}
+    named = '{"env": {"PLANDOCK_CREDENTIALS": "host"},}'
+    for text, credentials in (
+        ("{", "sealed"),
+        ('{"permissions": {"deny": ["Bash"]},,}', "sealed"),
+        (named, "auto"),
+        (named.replace("CREDENTIALS", "CREDENTIAL\\u0053"), "auto"),
+    ):
+        for encoding in ("utf-8", "utf-16"):
+            settings.write_text(text, encoding)
+            assert load(repo=repo, environ=env).credentials == credentials, (text, encoding)
+    # Outside of Claude Code it counts where it may hide that Claude Code is there.
+    del env["CLAUDECODE"]
+    assert load(repo=repo, environ=env).credentials == "auto"
+    settings.write_text(named)
+    assert load(repo=repo, environ=env).credentials == "sealed"
 
 
 def test_variables_for_repair_count_from_the_user_alone(repo: Path, tmp_path: Path) -> None:

@@ -91,3 +91,17 @@ def test_cli_is_told_the_users_variables_and_no_thinking(run: Run) -> None:
     fixed = order_of(run, Settings())["settings"]
     assert fixed["alwaysThinkingEnabled"] is False
     assert fixed["env"] == plain["env"] | {"MAX_THINKING_TOKENS": "0"}
+
+
+def test_cli_is_told_how_the_session_was_set_to_write(run: Run) -> None:
+    """Style, language and the commits' last lines; nothing else, and no style for a person."""
+    told = {"outputStyle": "Mine", "language": "fr", "attribution": {"commit": "", "pr": ""}}
+    run.session_setup = {"words": {**told, "includeCoAuthoredBy": "yes", "apiKeyHelper": "evil"}}
+    fixed = order_of(run, Settings())["settings"]
+    assert {name: fixed[name] for name in told} == told
+    assert "includeCoAuthoredBy" not in fixed
+    assert fixed["apiKeyHelper"] == ""
+    run.session_setup = {"words": {"outputStyle": "Learning"}}
+    assert "outputStyle" not in order_of(run, Settings())["settings"]
+    run.session_setup = {"words": ["x"]}
+    assert "outputStyle" not in order_of(run, Settings())["settings"]

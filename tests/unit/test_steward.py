@@ -281,7 +281,7 @@ def test_the_cli_reads_no_settings_of_the_repository(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Nor those that the setup command wrote into its home; what counts of them goes into ours,
-    and what is pinned wins.  Without such files all is as it always is."""
+    and what is pinned wins.  Without any all is the same: the agent may write one."""
     for name in ("ROOM", "CONFIG"):
         monkeypatch.setattr(steward, name, str(tmp_path / name))
         (tmp_path / name).mkdir()
@@ -291,7 +291,8 @@ def test_the_cli_reads_no_settings_of_the_repository(
     made.wish = {"cwd": str(cwd), "settings": {"env": {"PINNED": "", "HTTPS_PROXY": "p"}}}
     proxies = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY")
     env = {"PATH": "/bin", **dict.fromkeys(proxies, "p")}
-    assert made.judge_repository(env) == []
+    assert made.judge_repository(env) == ["--setting-sources", "user"]
+    assert capsys.readouterr().out == ""
     variables = {"PINNED": "x", "NO_PROXY": "*", "FOO": "kept"}
     denied = {"deny": ["Read(.env)", "Bash"], "ask": ["Write"]}
     text = json.dumps({"env": variables, "permissions": denied, "model": "opus"})

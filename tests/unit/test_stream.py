@@ -169,4 +169,4 @@ def test_what_became_of_a_repositorys_settings_is_noted_bounded_and_printable() 
     )
     assert progress.notes[0] == "set aside: x y"
     assert len(progress.notes) <= 50
-    assert max(len(note) for note in progress.notes) <= 700
+    assert max(len(note) for note in progress.notes) <= 3000

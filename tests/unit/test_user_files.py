@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -393,3 +394,41 @@ def test_a_fifo_does_not_keep_anyone_waiting(world: World) -> None:
     os.mkfifo(world.config / "agents/a.md")
     (world.config / "CLAUDE.md").mkdir()
     assert set(world.carried().files) == {"user/agents/b.md"}
+
+
+def test_settings_that_git_ignores_are_named(world: World) -> None:
+    """Where something in them would count or be set aside, and the snapshot does not hold them."""
+    root, local = world.repo.root, ".claude/settings.local.json"
+    (root / "conf").mkdir()
+    (root / ".claude").symlink_to("conf")
+    (root / ".gitignore").write_text("*.local.json\n")
+    world.repo.commit({"conf/settings.json": '{"model": "opus"}'})
+    (root / local).write_text('{"permissions": {"allow": ["Bash"]}}')
+    assert world.carried().left == []
+    (root / local).write_text('{"permissions": {"deny": ["Read(.env)"]}}')
+    why = "the snapshot does not hold it, so that nothing in it counts"
+    assert world.carried().left == [f"left out of the box: {root / local}: {why}"]
+
+
+def test_plugins_and_servers_of_the_session_are_named(world: World) -> None:
+    """They stay at home: the user's own, those of the folder, and those of the repository."""
+    root = world.repo.root
+    server = {"command": "x"}
+    of_the_user = {
+        "mcpServers": {"one": server},
+        "projects": {str(root): {"mcpServers": {"two": server}}},
+    }
+    world.write(
+        {
+            ".claude.json": json.dumps(of_the_user),
+            ".claude/settings.json": '{"enabledPlugins": {"a@b": true, "c@d": false}}',
+        }
+    )
+    (root / ".mcp.json").write_text('{"mcpServers": {"three": {"command": "x"}}}')
+    assert world.carried().left == [
+        "left out of the box: the plugins a@b: they are code, not words",
+        "left out of the box: the MCP servers one, two, three: they are code, not words",
+    ]
+    world.write({".claude.json": "[]", ".claude/settings.json": "{"})
+    (root / ".mcp.json").write_text("")
+    assert world.carried().left == []

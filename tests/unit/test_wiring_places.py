@@ -11,6 +11,7 @@ from plandock import paths
 from plandock.claude.binary import TESTED
 from plandock.cli.sessions import find_session
 from plandock.errors import PlandockError
+from tests.support.managed import add_mod
 from tests.support.repository import Repository, make_repository
 
 # The answer to an accepted plan, as 2.1.332 writes it.
@@ -114,6 +115,30 @@ def test_init_of_a_project_says_whom_it_serves(plandock, repo):
     refused = plandock("init", "--scope", "project", "--no-image", HOME=str(repo.root))
     assert refused.returncode == 2
     assert "is your user settings file" in refused.stderr
+
+
+def test_doctor_says_where_no_plan_can_be_handed_off(plandock, repo, tmp_path):
+    """Without a repository, without a commit, in a bare one: it is no fault of the set-up."""
+    (tmp_path / "plain").mkdir()
+    Repository(tmp_path / "plain").git("init", "-q", str(tmp_path / "unborn"))
+    repo.git("clone", "-q", "--bare", str(repo.root), str(tmp_path / "bare"))
+    for name in ("plain", "unborn", "bare"):
+        found = json.loads(plandock("doctor", "--json", cwd=tmp_path / name).stdout)
+        (row,) = [x for x in found if "no plan can be handed off here" in x["detail"]]
+        assert (row["check"], row["ok"], "commit" in row["remedy"]) == ("repository", None, True)
+    assert "no plan can be" not in plandock("doctor").stdout
+
+
+def test_init_says_ready_only_where_nothing_is_in_the_way(plandock, repo):
+    """What runs inside Claude Code and reaches for no hook is named all the same."""
+    folder = add_mod(repo.root / ".claude", "ui.render")
+    done = plandock("init", "--no-image")
+    assert f"note: the mod {folder} (hooks ui.render)" in done.stdout
+    assert "ready: " in done.stdout
+    (repo.root / ".claude/settings.json").write_text('{"disableAllHooks": true}')
+    done = plandock("init", "--no-image")
+    assert "cannot fire" in done.stderr
+    assert "ready: " not in done.stdout
 
 
 def test_doctor_warns_of_a_config_folder_that_depends_on_the_folder(hooks_in, repo):

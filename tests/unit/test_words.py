@@ -154,12 +154,45 @@ def test_a_folder_below_has_a_pattern_that_names_it(words: ModuleType, tmp_path:
     assert '  - "app/?id?/**"' in below.read_text()
 
 
+def test_words_of_folders_below_come_along(
+    words: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory with what it imports of the repository, and rules, for their own folder; skills."""
+    repo, config = tmp_path / "repo", tmp_path / "config"
+    subprocess.run(["git", "init", "-q", str(repo)], check=True)
+    below = ("a/.claude/rules/r.md", "b/c/.claude/CLAUDE.md", "b/c/CLAUDE.md")
+    skills = [f"{x}.claude/skills/s/SKILL.md" for x in ("", "a/", "b/c/")]
+    write(repo, *below, *skills, "b/more.md", "b/deep.md", "b/data.json")
+    (repo / below[0]).write_text('---\npaths: "*.py"\n---\nA rule\n')
+    (repo / below[2]).write_text("See @../more.md, @../../../secret.md and @../data.json\n")
+    (repo / "b/more.md").write_text("MORE @deep.md @more.md\n")
+    write(tmp_path, "secret.md")
+    subprocess.run(["git", "-C", str(repo), "add", "-A"], check=True)
+    assert words.lay_out([str(repo)], str(config)) == []
+    laid = [p.read_text() for p in sorted((config / "rules/plandock").iterdir())]
+    assert [x.split('"')[1] for x in laid] == ["a/**", "b/c/**", "b/c/**"]
+    assert laid[0].endswith("---\n\nThis is a/.claude/rules/r.md:\n\nA rule\n")
+    assert laid[2].count("Contents of") == 2
+    assert laid[2].endswith("Contents of b/deep.md:\n\nb/deep.md")
+    found = {p.name: p.resolve() for p in (config / "skills").iterdir()}
+    names = ("s", "a-s", "b-c-s")
+    assert found == {n: (repo / s).parent for n, s in zip(names, skills, strict=True)}
+    monkeypatch.setattr(words, "_MOST_NESTED", 1)
+    said = words.lay_out([str(repo)], str(tmp_path / "other"))
+    assert said == [
+        f"not given to the box's agent, of the project's {kind}: {n} files of folders below"
+        for kind, n in (("skills", 1), ("rules", 2))
+    ]
+
+
 def test_a_skill_that_is_a_plugin_comes_without_its_code(words: ModuleType, tmp_path: Path) -> None:
     """Its words alone."""
     skill = ".claude/skills/x/"
     write(tmp_path, *(skill + n for n in ("SKILL.md", ".claude-plugin/plugin.json", "hooks/h.json",
                                           ".mcp.json", "bin/run", "notes/a.md")))  # fmt: skip
     config = tmp_path / "config"
-    words.lay_out([str(tmp_path)], str(config))
+    said = words.lay_out([str(tmp_path)], str(config))
     laid = sorted(p.name for p in (config / "skills" / "x").iterdir())
     assert laid == ["SKILL.md", "notes"]
+    parts = ".claude-plugin, .mcp.json, bin, hooks"
+    assert said == [f"left out in the box, of the skill x: {parts} (it is code)"]

@@ -165,6 +165,18 @@ HAND_OFF: tuple[Mutation, ...] = (
         why="the user's index is only read",
     ),
     Mutation(
+        name="logins-in-the-snapshot",
+        promise=5,
+        file="src/plandock/workspace/changes.py",
+        before='if why or path.endswith("/"):',
+        after='if path.endswith("/"):',
+        tests=(
+            "tests/git/test_snapshot_files.py"
+            "::test_logins_and_an_untracked_home_folder_are_never_taken",
+        ),
+        why="no login goes into a box by the work tree, be it the home folder",
+    ),
+    Mutation(
         name="users-hooks-run",
         promise=2,
         file="src/plandock/git.py",

@@ -2,7 +2,8 @@
 
 Measured with 2.1.197 and 2.1.332.  Both put the API's status into the last result
 (`api_error_status`) and words, some of the CLI's own, into its text; 2.1.332 also has `api_error`,
-`api_error_type` and `terminal_reason`.  What is known to pass (too busy, a usage limit, a login
+`api_error_type` and `terminal_reason`.  The message before it names the kind (`error`).  What is
+known to pass (too busy, a usage limit, a login
 that was renewed or revoked) is none of these, and neither is what is unknown with 401, 403 or 429.
 """
 
@@ -36,6 +37,10 @@ _CLOSED = re.compile(
 # The login itself: a new one mends it.
 _LOGIN = re.compile(r"(?i)revoked|log ?in again|token (?:has )?expired")
 _TOO_LARGE = re.compile(r"(?i)prompt is too long|request too large")
+# Kinds of the CLI's own (`error`), whatever its words: an account that may not use it.
+_ACCOUNT_KINDS = frozenset({"oauth_org_not_allowed", "account_on_hold", "verification_required"})
+# No status comes with these: the API has answered.
+_ANSWERED_KINDS = frozenset({"invalid_request", "max_output_tokens"})
 # Statuses for a request that the API will never take as it is.
 _REFUSED = frozenset({400, 402, 404, 405, 413, 422})
 
@@ -53,11 +58,12 @@ class PermanentError:
 
 
 def permanent(
-    result: Mapping[str, Any], words: str, *, passes: bool = False
+    result: Mapping[str, Any], words: str, *, kind: str = "", passes: bool = False
 ) -> PermanentError | None:
     """What no waiting mends in the last result of a run, or None; ``words`` is its text.
 
-    ``passes``: a usage limit with a time was told, so that a 429 without clear words is that.
+    ``kind`` is what the CLI calls the error.  ``passes``: a usage limit with a time was told, so
+    that a 429 without clear words is that.
     """
     status, named = result.get("api_error_status"), result.get("api_error")
     if result.get("is_error") is not True or isinstance(status, bool):
@@ -77,11 +83,17 @@ def permanent(
             "credits", said, "add credit to that account, then: plandock resume {run}"
         )
     shut = _CLOSED.search(words) or (status != 401 and _ACCOUNT.search(words))
-    if status in (400, 401, 403) and shut and not _LOGIN.search(words):
+    if kind in _ACCOUNT_KINDS or (status in (400, 401, 403) and shut and not _LOGIN.search(words)):
         return PermanentError(
             "account", said,
             "sign in with an account that may use it (claude, /login), then: plandock resume {run}",
         )  # fmt: skip
+    if result.get("stop_reason") == "refusal":
+        return PermanentError(
+            "refusal", said, "plan again in other words or with another model; the work is kept"
+        )
+    if status is None and kind in _ANSWERED_KINDS:
+        return PermanentError("agent", said, "plandock resume {run} goes on from there")
     if status == 404:
         return PermanentError(
             "model", said, "plan again with a model that this account has (in claude: /model)"

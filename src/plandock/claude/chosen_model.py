@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from plandock.claude.conversation import read_records
+from plandock.claude.conversation import is_session_id, read_records
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.:\[\]@/-]{0,99}", re.ASCII)
 _EFFORT = re.compile(r"[a-z]{1,20}")
@@ -67,7 +67,13 @@ def choose(seen: Mapping[str, Any]) -> Choice:
     """The model and effort of a session, from what the hook has seen of it."""
     transcript = _text(seen, "transcript")
     at = seen.get("at")
-    told = _read(Path(transcript), float(at) if isinstance(at, (int, float)) else 0.0)
+    since = float(at) if isinstance(at, (int, float)) else 0.0
+    told = _Told()
+    began_as = _text(seen, "began_as")
+    if transcript and is_session_id(began_as) and began_as != Path(transcript).stem:
+        # What was set before the user's own `/clear` holds after it (measured, both versions).
+        _read(Path(transcript).with_name(f"{began_as}.jsonl"), since, told)
+    _read(Path(transcript), since, told)
     effort = _text(seen, "effort") or told.effort or _text(seen, "saved_effort")
     if not _EFFORT.fullmatch(effort):
         effort = ""
@@ -143,8 +149,9 @@ def _exact(model: str, told: _Told) -> str:
     return told.planned + (_ONE_MILLION if long else "")
 
 
-def _read(transcript: Path, since: float) -> _Told:
-    told, arguments = _Told(), None
+def _read(transcript: Path, since: float, told: _Told) -> None:
+    """Take what a conversation's file tells from a time (Unix seconds) on."""
+    arguments = None
     for record in read_records(transcript):
         if _time(record) < since:
             continue
@@ -162,7 +169,6 @@ def _read(transcript: Path, since: float) -> _Told:
             elif arguments is not None and (answer := _ANSWER.search(text)):
                 _take_command(told, arguments, answer[1])
                 arguments = None
-    return told
 
 
 def _take_answer(told: _Told, record: Mapping[str, Any]) -> None:

@@ -39,6 +39,7 @@ class Progress:
     resets_at: int = 0
     limited: bool = False  # a usage limit was met, and nothing came after it
     api_trouble: bool = False  # the CLI tried again, and nothing came after it
+    error_kind: str = ""  # what the CLI calls its last error, where nothing came after it
     moved: bool = False  # the model has said something
     billing_refused: str = ""
     asks_in_mode: str = ""  # the permission mode, where the CLI would ask somebody
@@ -54,6 +55,7 @@ class Progress:
     activity: Activity = field(default_factory=Activity)  # of the last process of the CLI
     hung_up: bool = False  # the steward saw no more work for that process, or waits no longer
     models: list[str] = field(default_factory=list)  # of the main thread's answers, in order
+    subagent_models: list[str] = field(default_factory=list)  # of theirs
     notes: list[str] = field(default_factory=list)
 
     def take(self, line: bytes) -> dict[str, Any] | None:
@@ -82,8 +84,10 @@ class Progress:
             self._limit(message.get("rate_limit_info"))
         elif kind == "assistant":
             self._said(message.get("message"))
-            if not message.get("parent_tool_use_id"):
-                self._answered_by(message.get("message"))
+            subagent = bool(message.get("parent_tool_use_id"))
+            self._answered_by(message.get("message"), subagent)
+            if not subagent:
+                self.error_kind = _text(message.get("error"), 60)
             # 2.1.332 sends no event of its own for a reset that has passed already (measured).
             told = message.get("api_error_params")
             self._limit(told.get("rate_limit_info") if isinstance(told, dict) else None)
@@ -115,12 +119,13 @@ class Progress:
             if isinstance(block, dict) and _text(block.get("text")).startswith("API Error"):
                 self.api_trouble = True
 
-    def _answered_by(self, said: object) -> None:
+    def _answered_by(self, said: object, subagent: bool) -> None:
         """Keep the model that the API says it answered with: `init` names the one that was set,
-        which code inside the CLI can change (facts, section 11)."""
+        which code inside the CLI can change (facts, section 11).  A subagent may have its own."""
         model = _text(said.get("model"), 100) if isinstance(said, dict) else ""
-        if model and model != "<synthetic>" and model not in self.models:
-            self.models = [*self.models, model][:_MOST_MODELS]
+        known = self.subagent_models if subagent else self.models
+        if model and model != "<synthetic>" and model not in known and len(known) < _MOST_MODELS:
+            known.append(model)
 
     def _result(self, message: dict[str, Any]) -> None:
         # A conversation in which a task was at work begins with the turn of that task's end.
@@ -182,7 +187,7 @@ class Progress:
         elif event == "repository-settings":
             lines = message.get("lines")
             for line in lines[:20] if isinstance(lines, list) else []:
-                self._note(one_line(_text(line), limit=700))
+                self._note(one_line(_text(line, 3000), limit=3000))
         elif event == "setup-ended" and message.get("code"):
             self.notes.append(f"setup failed: {_text(message.get('output'))[-500:]}")
 
@@ -226,6 +231,13 @@ class Progress:
             and self.result.get("subtype") == "success"
             and self.result.get("is_error") is False
         )
+
+    @property
+    def refused(self) -> bool:
+        """Whether credits were told of beside a refusal, and nothing was answered since: what the
+        API refuses, nobody pays."""
+        status = (self.result or {}).get("api_error_status")
+        return self.listener.unanswered and status == 429
 
     @property
     def finished(self) -> bool:

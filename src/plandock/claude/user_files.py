@@ -28,6 +28,7 @@ from plandock.claude.carrying import (
     read_words,
 )
 from plandock.claude.imports import Importer, paths_in, target_of
+from plandock.settings.inside.repository_settings import judge_folder
 
 _WORDS = ("agents", "commands", "output-styles")
 _NAMES = ("CLAUDE.md", ".claude/CLAUDE.md", "CLAUDE.local.md")
@@ -43,6 +44,7 @@ _MANIFESTS = frozenset({".claude-plugin", ".mcp.json", ".lsp.json"})
 # What a tool has put there and can put there again, thousands of files.
 _INSTALLED = frozenset({"node_modules", ".venv", "venv", ".tox"})
 _DEEPEST = 8
+_LARGEST_STATE = 64 << 20
 # How many files and folders of one folder are looked at: more than go along.
 _MOST_SEEN = 4 * MOST_FILES
 
@@ -57,6 +59,8 @@ def carry(*, config_dir: Path, repo: Path, cwd: Path, snapshot: str) -> Carrier:
     steps: dict[str, Callable[[], None]] = {
         "CLAUDE.md": lambda: _carry_user_text(importer, config_dir, repo, cwd, snapshot),
         "the project's memory": lambda: _carry_memory(carrier, config_dir, repo),
+        "settings": lambda: _name_settings_at_home(carrier, repo, cwd, snapshot),
+        "programs": lambda: _name_programs(carrier, config_dir, cwd),
         "rules": lambda: _carry_rules(importer, config_dir),
         **{name: partial(_carry_words, carrier, config_dir, name) for name in _WORDS},
         "skills": lambda: _carry_skills(carrier, config_dir),
@@ -163,10 +167,32 @@ def _carry_memory(carrier: Carrier, config_dir: Path, repo: Path) -> None:
 
 
 def _settings(config_dir: Path) -> dict[str, Any]:
+    return _object(config_dir / "settings.json")
+
+
+def _object(file: Path) -> dict[str, Any]:
     try:
-        return jsonfile.read_object(config_dir / "settings.json") or {}
+        return jsonfile.read_object(file, limit=_LARGEST_STATE) or {}
     except jsonfile.Unreadable:
         return {}
+
+
+def _name_programs(carrier: Carrier, config_dir: Path, cwd: Path) -> None:
+    """Say which plugins and MCP servers of the session the box does not have: all of them."""
+    plugins = _settings(config_dir).get("enabledPlugins")
+    servers: dict[str, Any] = {}
+    for state in (_object(f / ".claude.json") for f in (paths.home(), config_dir)):
+        projects = state.get("projects")
+        here = projects.get(os.fspath(cwd)) if isinstance(projects, dict) else None
+        for held in (state, here):
+            named = held.get("mcpServers") if isinstance(held, dict) else None
+            servers |= named if isinstance(named, dict) else {}
+    shared = _object(cwd / ".mcp.json").get("mcpServers")
+    servers |= shared if isinstance(shared, dict) else {}
+    for kind, found in (("plugins", plugins), ("MCP servers", servers)):
+        names = [name for name, on in found.items() if on] if isinstance(found, dict) else []
+        if names:
+            carrier.leave(f"the {kind} {', '.join(names)}", "they are code, not words")
 
 
 def _carry_rules(importer: Importer, config_dir: Path) -> None:
@@ -247,6 +273,17 @@ def _name_repository_imports(carrier: Carrier, repo: Path, cwd: Path) -> None:
                 continue
             if not target.resolve().is_relative_to(repo.resolve()):
                 carrier.leave(f"@{one} of the repository's {path.name}", "it lies outside of it")
+
+
+def _name_settings_at_home(carrier: Carrier, repo: Path, cwd: Path, snapshot: str) -> None:
+    """Say which settings of the repository stay at home: mostly because git ignores them."""
+    for judged in judge_folder(os.fspath(cwd)):
+        real = Path(os.path.realpath(judged.file))
+        bears = judged.carried or judged.stands or judged.aside
+        if bears and real.is_relative_to(repo) and not _is_held(repo, snapshot, real):
+            carrier.leave(
+                judged.file, "the snapshot does not hold it, so that nothing in it counts"
+            )
 
 
 def _try(carrier: Carrier, what: object, act: Callable[[], object]) -> None:

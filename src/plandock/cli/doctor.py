@@ -221,9 +221,19 @@ def _not_read_here(ground: Ground, here: Path, read: set[Path]) -> Finding:
 
 def _repository(ground: Ground) -> Iterator[Finding]:
     """What the repository's own files ask for; see docs/security.md for what becomes of it."""
-    if ground.repo is None:
+    try:
+        git.head_commit(git.top_level(Path.cwd()))
+    except PlandockError as error:
+        said = f"{error.message}: no plan can be handed off here"
+        yield Finding("repository", None, said, error.hint)
+    repo = ground.repo
+    if repo is None:
         return
-    for line in project.in_the_box(Path.cwd()):
+
+    def is_ignored(file: str) -> bool:
+        return git.git(repo, "check-ignore", "-q", "--", file, check=False).ok
+
+    for line in project.in_the_box(Path.cwd(), is_ignored):
         yield Finding("repository", True, line)
     found = project.asks(project.folders_of(Path.cwd(), ground.environ))
     for asked in found:

@@ -73,6 +73,7 @@ def look(place: Place, *, repository: bool = False) -> Iterator[Look]:
     its own for what a repository asks for.
     """
     yield from _managed(place)
+    yield from _environment(place)
     yield from _settings(place, repository)
     yield from _mods(place)
     yield from _missed(place)
@@ -111,6 +112,18 @@ def _managed(place: Place) -> Iterator[Look]:
         ):
             if on:
                 yield _judged(place, f"{file} lets only managed hooks run ({name})")
+
+
+def _environment(place: Place) -> Iterator[Look]:
+    """What `claude` would be told by variables when it is started from this very shell."""
+    if _is_truthy(place.environ.get("CLAUDE_CODE_SAFE_MODE")):
+        said = "CLAUDE_CODE_SAFE_MODE is set here, and lets only managed hooks run"
+        yield _judged(place, said, "unset it, or ")
+    if _is_truthy(place.environ.get("CLAUDE_CODE_SIMPLE")):
+        said = (
+            "CLAUDE_CODE_SIMPLE is set here: Claude Code then reads no login and proposes no plan"
+        )
+        yield Look(None, said, "unset it")
 
 
 def _settings(place: Place, repository: bool) -> Iterator[Look]:
@@ -261,6 +274,11 @@ def _held(file: Path) -> dict[str, Any] | None:
         return jsonfile.read_object(file) or {}
     except jsonfile.Unreadable:
         return None
+
+
+def _is_truthy(value: str | None) -> bool:
+    """As Claude Code reads a variable that is a switch."""
+    return (value or "").strip().lower() in ("1", "true", "yes", "on")
 
 
 def _is_on(value: object) -> bool:

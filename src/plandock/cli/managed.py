@@ -127,7 +127,10 @@ def wired(environ: Mapping[str, str]) -> list[Wired]:
         text = _read(who.file)
         if text is None:
             return []
-        wiring.check(text)
+        try:
+            wiring.check(text)
+        except SettingsError as error:
+            return [Wired("managed", who.file, complete=False, problem=f"{who.file}, {error}")]
         complete = wiring.complete(text, hooks_of(who)) and _is_safe(who.file)
         return [Wired("managed", who.file, complete)] if wiring.mentioned(text) else []
     except PlandockError as error:

@@ -41,10 +41,10 @@ def known(cwd: Path, config_dir: Path) -> list[Missed]:
         boxes = {run.box_session_id for run in store.list()}
     # What a box wrote lies beside the user's own, and begins with the same acceptance.
     for file in [f for f in files if f.stem not in boxes][:_MOST_CONVERSATIONS]:
-        one = missed.find(str(file), file.stem, guess=True)
+        one = missed.find(str(file), file.stem, folder=str(cwd), guess=True)
         if one is None or not conversation.is_session_id(file.stem):
             continue
-        mark = {"id": one.id, "at": one.at}
+        mark = {"id": one.id, "at": one.at, "cwd": str(cwd)}
         if not missed.is_settled(file.stem, mark):
             found[file.stem] = Missed(file.stem, utc_time(one.at), str(cwd), one.mode)
             missed.keep(file.stem, one, str(cwd))

@@ -63,7 +63,7 @@ def init(scope: Scope, no_image: bool, as_json: bool) -> int:
         place = wiring_places.place_of(scope, Path.cwd(), os.environ)
         change, folder = wiring_places.init_at(scope, place, config_dir=config_dir), place.folder
     try:
-        starts = who.launcher if who is not None and for_another else _write_launcher()
+        starts = who.launcher if who is not None and for_another else _write_launcher(folder)
     except OSError as error:
         raise PlandockError(
             f"{paths.hook_launcher()} cannot be written: {error.strerror}",
@@ -76,10 +76,15 @@ def init(scope: Scope, no_image: bool, as_json: bool) -> int:
         click.echo(printable(f"{done} {change.path} ({scope})"))
         if change.note:
             click.echo(printable(f"  note: {change.note}"))
-    reach = [] if for_another else _what_reaches_hooks(config_dir, repo)
-    for x in reach if not as_json else ():
-        click.echo(printable(f"  warning: {x.detail}"), err=True)
-        click.echo(printable(f"    next: {x.remedy}"), err=True)
+    looks = [] if for_another else _what_reaches_hooks(config_dir, repo)
+    harmless = [x.detail for x in looks if x.ok]
+    reach = [x for x in looks if not x.ok]
+    if not as_json:
+        for said in harmless:
+            click.echo(printable(f"  note: {said}"))
+        for x in reach:
+            click.echo(printable(f"  warning: {x.detail}"), err=True)
+            click.echo(printable(f"    next: {x.remedy}"), err=True)
     image, code = _image_at_init(repo, no_image or for_another, as_json)
     if as_json:
         print_json(
@@ -91,16 +96,19 @@ def init(scope: Scope, no_image: bool, as_json: bool) -> int:
                 "note": change.note,
                 "launcher": str(starts),
                 "warnings": [{"detail": x.detail, "remedy": x.remedy} for x in reach],
+                "looked_at": harmless,
                 "image": image,
             }
         )
-    elif not code:
+    elif not code and all(x.ok is not False for x in reach):
         click.echo("ready: accept a plan in Claude Code with auto-accept edits")
+    elif not code:
+        click.echo("wired, but see the warnings above before you accept a plan")
     return code
 
 
 def _what_reaches_hooks(config_dir: Path, repo: Path | None) -> list[hooks_off.Look]:
-    """What here can turn off or swallow what has just been wired; the CLI judges its mods."""
+    """What here could turn off or swallow what has just been wired; the CLI judges its mods."""
     environ = settings.trusted(os.environ, repo)
     wired = managed.wired(os.environ)
     program, version = None, ""
@@ -108,11 +116,11 @@ def _what_reaches_hooks(config_dir: Path, repo: Path | None) -> list[hooks_off.L
         program = binary.find_claude(environ)
         version = binary.version_of(program)
     place = hooks_off.Place(Path.cwd(), config_dir, environ, wired, program, version)
-    return [x for x in hooks_off.look(place, repository=True) if x.ok is not True]
+    return list(hooks_off.look(place, repository=True))
 
 
-def _write_launcher() -> Path:
-    missed.watch_from_now()
+def _write_launcher(folder: Path | None) -> Path:
+    missed.watch_from_now(folder or "")
     return launcher.write_launcher(sys.executable, Path(str(hook_entry.__file__)))
 
 
@@ -193,8 +201,8 @@ def uninit(scope: Scope, as_json: bool) -> None:
     if not for_another:
         left = [*wirings.still_wired(config_dir, repo), *left]
     removed = not (left or for_another) and launcher.remove_launcher()
-    if not (left or for_another):
-        missed.watch_no_more()
+    if not for_another:
+        missed.watch_only("" if w.scope in ("user", "managed") else w.path.parents[1] for w in left)
     if as_json:
         print_json(
             {

@@ -26,6 +26,9 @@ from plandock import paths
 from plandock.hook import answers
 from plandock.settings.project import FROZEN
 
+# A file that was emptied would do nothing, and say nothing.
+_LAUNCHER_IS_THERE = '[ -f "$d/hook" ] && [ -s "$d/hook" ]'
+
 # How long Claude Code waits for one of our hooks, in seconds; past it the call goes ahead.  The
 # longest that every version respects: above, 2.1.197 waits no time at all (measured; its timer
 # counts milliseconds in 31 bits, and 2.1.332 cuts to that).
@@ -57,7 +60,7 @@ def _when_marked(state: str, word: str, *folders: str) -> str:
     files = " ".join(f'"$d"/{folder}/*' for folder in folders)
     # `exec`, so that Python's parent is Claude Code itself: the hook tells sessions apart by it.
     call = (
-        f'{state}; for f in {files}; do [ -e "$f" ] && [ -f "$d/hook" ] '
+        f'{state}; for f in {files}; do [ -e "$f" ] && {_LAUNCHER_IS_THERE} '
         f'&& exec /bin/sh "$d/hook" {word}; done; '
     )
     if word == "guard" and state != _SHARED_STATE:
@@ -76,7 +79,7 @@ def _always(state: str, word: str) -> str:
     In one user's own file the user has asked for plandock: there a plan is not carried out just
     because its launcher is gone.
     """
-    call = f'{state}; [ -f "$d/hook" ] && exec /bin/sh "$d/hook" {word}; '
+    call = f'{state}; {_LAUNCHER_IS_THERE} && exec /bin/sh "$d/hook" {word}; '
     is_shared, stop = state == _SHARED_STATE, f"printf %s {shlex.quote(_GONE)}"
     if is_shared and word == "accepted":
         call += f"command -v plandock >/dev/null 2>&1 && {{ plandock hook || {stop}; }}; "

@@ -13,7 +13,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from plandock import paths
 from plandock.hook import transcript
 from plandock.hook.payload import Event
 from plandock.runs import marks
+from plandock.settings.claude_project import main_work_tree
 
 AUTOMATIC = frozenset({"acceptEdits", "auto", "bypassPermissions"})
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}\Z")
@@ -39,16 +40,34 @@ class Acceptance:
     mode: str  # "" where nothing tells it
 
 
-def watch_from_now() -> None:
-    """Note, once, since when hooks are wired: what was accepted before is nobody's miss."""
-    if not (paths.seen_dir() / _SINCE).exists():
-        _touch(_SINCE)
+def watch_from_now(folder: str | os.PathLike[str] = "") -> None:
+    """Note, once, since when hooks are wired: what was accepted before is nobody's miss.
+
+    For the repository around ``folder``; without one, for every folder.
+    """
+    name = _name_since(folder)
+    if not (paths.seen_dir() / name).exists():
+        _touch(name)
 
 
-def watch_no_more() -> None:
-    """Note that no hook is wired any more: the next `init` counts from its own time."""
+def watch_only(folders: Iterable[str | os.PathLike[str]]) -> None:
+    """Note that hooks are still wired for these alone: another `init` counts from its own time."""
+    kept = {_name_since(x) for x in folders}
     with contextlib.suppress(OSError):
-        (paths.seen_dir() / _SINCE).unlink()
+        for name in os.listdir(paths.seen_dir()):
+            if name.startswith(_SINCE) and name not in kept:
+                (paths.seen_dir() / name).unlink()
+
+
+def _name_since(folder: str | os.PathLike[str]) -> str:
+    top = (main_work_tree(folder) or folder) if folder else ""
+    return _SINCE + (paths.project_key(str(top)) if top else "")
+
+
+def _since(folder: str) -> float | None:
+    """Since when plans that are accepted in a folder should have been handed off."""
+    noted = [_noted_at(name) for name in {_SINCE, _name_since(folder)}]
+    return min((x for x in noted if x is not None), default=None)
 
 
 def note_seen(name: str) -> None:
@@ -58,7 +77,7 @@ def note_seen(name: str) -> None:
     with contextlib.suppress(OSError):
         _touch(name)
         for entry in os.scandir(paths.seen_dir()):
-            if entry.name != _SINCE and entry.stat().st_mtime < time.time() - _LIFE_S:
+            if not entry.name.startswith(_SINCE) and entry.stat().st_mtime < time.time() - _LIFE_S:
                 os.unlink(entry.path)
 
 
@@ -71,13 +90,15 @@ def note_cleared(session: str, path: str) -> None:
             return
 
 
-def find(path: str, session: str, *, mode: str = "", guess: bool = False) -> Acceptance | None:
+def find(
+    path: str, session: str, *, folder: str, mode: str = "", guess: bool = False
+) -> Acceptance | None:
     """The last acceptance in a conversation's file that was automatic and that no hook has seen.
 
-    ``mode`` is the present one: it tells where the file does not yet.  With ``guess`` one counts
-    even where nothing tells its mode.
+    ``folder`` is the conversation's.  ``mode`` is the present one: it tells where the file does
+    not yet.  With ``guess`` one counts even where nothing tells its mode.
     """
-    if _noted_at(_SINCE) is None:
+    if _since(folder) is None:
         return None  # nothing is wired since a time that is known
     found: list[Acceptance] = []
     before, cleared = "", ""
@@ -99,7 +120,7 @@ def find(path: str, session: str, *, mode: str = "", guess: bool = False) -> Acc
         found[-1] = replace(found[-1], mode=mode)
     for one in reversed(found):
         known = one.mode in AUTOMATIC or (guess and not one.mode)
-        if not known or is_settled_by_time(session, one.at) or _is_seen(one.id):
+        if not known or is_settled_by_time(session, one.at, folder) or _is_seen(one.id):
             continue
         if one.id != cleared or _tools_ran(path):
             return one
@@ -115,15 +136,16 @@ def _tools_ran(path: str) -> bool:
 
 def at_stop(event: Event) -> str:
     """What the person reads at the end of a turn, once; "" where nothing was missed.  Notes it."""
-    found = find(event.transcript, event.session_id, mode=event.mode)
+    from plandock.hook import conversation_folder  # only where a plan was accepted
+
+    folder = conversation_folder.likely(event)
+    found = find(event.transcript, event.session_id, folder=folder, mode=event.mode)
     if found is None:
         return ""
     before = marks.get(paths.missed_dir(), event.session_id)
     if (before or {}).get("id") == found.id or _has_run(event.session_id, found.at):
         return ""
-    from plandock.hook import conversation_folder  # only where there is something to say
-
-    keep(event.session_id, found, conversation_folder.likely(event))
+    keep(event.session_id, found, folder)
     return (
         "plandock: a plan was accepted in this conversation and Claude Code did not call plandock: "
         "it was NOT handed off, and may have been carried out on this machine. Why: plandock "
@@ -145,18 +167,19 @@ def is_settled(session: str, mark: Mapping[str, Any]) -> bool:
     """Whether a miss has been seen to since: by a run of its conversation, or by its user."""
     held = mark.get("at")
     at = held if isinstance(held, float) else 0.0
-    if _is_seen(str(mark.get("id", ""))) or is_settled_by_time(session, at):
+    folder = str(mark.get("cwd", ""))
+    if _is_seen(str(mark.get("id", ""))) or is_settled_by_time(session, at, folder):
         return True
     return _has_run(session, at)
 
 
-def is_settled_by_time(session: str, at: float) -> bool:
-    """Whether nobody is to judge an acceptance of that time (Unix seconds).
+def is_settled_by_time(session: str, at: float, folder: str) -> bool:
+    """Whether nobody is to judge an acceptance of that time (Unix seconds) in a folder.
 
-    It is from before hooks were wired, from before its user said that all is seen to, or so old
-    that what a hook noted of it is gone (a day early: the note is no older than the acceptance).
+    It is from before hooks were wired for it, from before its user said that all is seen to, or
+    so old that what a hook noted of it is gone (a day early: the note is no older).
     """
-    since = _noted_at(_SINCE)
+    since = _since(folder)
     if since is None or at <= since or at < time.time() - _LIFE_S + 24 * 3600.0:
         return True
     settled = _noted_at(_SETTLED + session)

@@ -95,21 +95,28 @@ def in_reach(folders: Iterable[Path], config_dir: Path) -> list[Mod]:
 
 
 def at_start(cwd: str, config_dir: Path) -> str:
-    """What the person reads when a conversation starts beside such a mod; "" without one.
+    """What the person reads when a conversation starts beside mods; "" without one.
 
-    Where plandock stands in managed settings, no mod reaches it.
+    Of those that reach for no hook the repository's own are named: Claude Code says nothing of
+    them.  Where plandock stands in managed settings, no mod reaches it.
     """
     if not cwd or managed_file(os.getuid()).exists():
         return ""
-    found = [mod for mod in in_reach([Path(cwd)], config_dir) if mod.reaches]
+    here = in_reach([Path(cwd)], config_dir)
+    theirs = [mod for mod in here if Path(cwd) in mod.folder.parents]
+    reaching = [mod for mod in here if mod.reaches]
+    found = reaching or theirs
     if not found:
         return ""
     from plandock.printable import one_line
 
     more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    said = f"plandock: {one_line('; '.join(map(str, found[:3])))}{more} runs inside Claude Code"
+    if not reaching:
+        return f"{said}; by its text it reaches for no hook"
     return (
-        f"plandock: {one_line('; '.join(map(str, found[:3])))}{more} runs inside Claude Code and "
-        "can swallow plandock's hooks: an accepted plan may then be carried out on this machine. "
+        f"{said} and can swallow plandock's hooks: an accepted plan may then be carried out on "
+        "this machine. "
         "Look: plandock doctor. What holds: sudo plandock init --scope managed"
     )
 
@@ -155,8 +162,7 @@ def read(folder: Path, entry: Mapping[str, Any] | None = None) -> Mod | None:
 def validated(mod: Mod, program: Path) -> Mod:
     """The mod as `claude plugin validate --json` reads it; it runs nothing of the mod.
 
-    What it cannot judge (and every version without that command) leaves the events unknown,
-    unless the mod's own text names some that reach.
+    What it cannot judge (and every version without that command) is as its own text has it.
     """
     if mod.plugin:
         return mod
@@ -176,7 +182,7 @@ def validated(mod: Mod, program: Path) -> Mod:
         except (proc.ProcessFailed, ValueError, RecursionError):
             events = None
     if events is None:
-        return mod if mod.reaches else Mod(mod.folder, None)
+        return mod
     return Mod(mod.folder, tuple(sorted({*events, *(mod.events or ()), *mod.named})))
 
 
@@ -190,7 +196,11 @@ def _validated_events(answer: object) -> set[str] | None:
         if not isinstance(part, dict) or part.get("type") != "hooks":
             continue
         modules = part.get("modules")
-        if part.get("errors") or not isinstance(modules, list) or not modules:
+        if part.get("errors") or not isinstance(modules, list):
+            return None
+        # A module of which it has a word to say (such as: no types) comes as a part of its own
+        # once more, and names none.
+        if not modules and str(part.get("file", ".json")).endswith(".json"):
             return None
         for module in modules:
             uses = module.get("uses") if isinstance(module, dict) else None

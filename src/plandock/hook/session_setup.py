@@ -10,6 +10,7 @@ conversation before it.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import time
@@ -25,8 +26,16 @@ from plandock.runs.session_variables import SESSION_VARIABLES
 from plandock.settings import project
 from plandock.settings.claude_project import files_read
 
-_VALUE = re.compile(r"[A-Za-z0-9][\w.:\[\]@/-]{0,99}", re.ASCII)
+_VALUE = re.compile(r"[A-Za-z0-9][\w.:\[\]@/,-]{0,199}", re.ASCII)
 _TIERS = ("local", "project", "user")
+# Settings that say how the model is to write; each is judged before it counts in a box.
+_WORDS = ("outputStyle", "language", "attribution", "includeCoAuthoredBy")
+_LONGEST_WORDS = 4096
+# Options by which a session works in other words, or as another agent.
+_STAY = (
+    "--agent", "--system-prompt", "--system-prompt-file", "--append-system-prompt",
+    "--append-system-prompt-file",
+)  # fmt: skip
 _NEWEST = "9999.0.0"
 _LONGEST_COMMAND = 256 << 10
 _LIFE_S = 60 * 24 * 3600.0
@@ -77,8 +86,10 @@ def by_hand(session: str, transcript: str, folder: str) -> dict[str, Any]:
         key=lambda m: float(m.get("at") or 0),
         default={},
     )
-    found = _seen(start, folder if session else "", 0, written_by(transcript) if session else "")
-    return found | {"effort": "", "transcript": transcript}
+    version = written_by(transcript) if session else ""
+    found = _seen(start, folder if session else "", 0, version)
+    words = _words(_merged(_read(folder, version)))
+    return found | {"effort": "", "transcript": transcript, "words": words}
 
 
 def _forget_old() -> None:
@@ -100,11 +111,10 @@ def _seen(start: Mapping[str, Any], folder: str, pid: int, version: str) -> dict
     models = kept if isinstance(kept, dict) else {}
     then = [_plain(models.get(str(f.path), m)) for f, m in zip(files, now, strict=True)]
     saved, saved_then = next(filter(None, now), ""), next(filter(None, then), "")
-    merged: dict[str, Any] = {}
-    for file in files:
-        merged = {**file.held, **merged}
+    merged = _merged(files)
     return {
         "started": _plain(start.get("model")),
+        "began_as": str(start.get("session") or ""),
         "at": start.get("at") or 0.0,
         "repository": "ANTHROPIC_MODEL" in repositorys.names(os.environ)
         or any("model" in held for _, held in repositorys.parsed),
@@ -114,6 +124,8 @@ def _seen(start: Mapping[str, Any], folder: str, pid: int, version: str) -> dict
         "saved_effort": _plain(merged.get("effortLevel")),
         "thinking": merged.get("alwaysThinkingEnabled") is not False,
         "fast": merged.get("fastMode") is True,
+        "words": _words(merged),
+        "left_out": _left_out(pid, merged),
         "variables": {n: environ[n] for n in SESSION_VARIABLES if _plain(environ.get(n))},
     }
 
@@ -142,21 +154,43 @@ def _read(folder: str, version: str) -> list[_Read]:
     return [_Read(f.tier, f.path, held.get(f.path, {})) for f in found]
 
 
+def _merged(files: list[_Read]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for file in files:
+        merged = {**file.held, **merged}
+    return merged
+
+
+def _words(merged: Mapping[str, Any]) -> dict[str, Any]:
+    found = {name: merged[name] for name in _WORDS if name in merged}
+    return {n: v for n, v in found.items() if len(repr(v)) <= _LONGEST_WORDS}
+
+
 def _of_command_line(pid: int) -> str:
-    """What ``--model`` names in the command line of a process, where the system tells that."""
-    try:
-        with open(Path("/proc", str(pid), "cmdline"), "rb") as file:
-            words = file.read(_LONGEST_COMMAND).decode("utf-8", "replace").split("\0")
-    except OSError:
-        return ""
-    for word, following in zip(words, [*words[1:], ""], strict=True):
-        if word == "--":
-            break
+    """What ``--model`` names in the command line of a process."""
+    for word, following in itertools.pairwise([*_command_line(pid), ""]):
         if word == "--model":
             return following
         if word.startswith("--model="):
             return word.partition("=")[2]
     return ""
+
+
+def _command_line(pid: int) -> list[str]:
+    """The words of a process's command line up to ``--``, where the system tells them."""
+    try:
+        with open(Path("/proc", str(pid), "cmdline"), "rb") as file:
+            words = file.read(_LONGEST_COMMAND).decode("utf-8", "replace").split("\0")
+    except OSError:
+        return []
+    return words[: words.index("--")] if "--" in words else words
+
+
+def _left_out(pid: int, merged: Mapping[str, Any]) -> list[str]:
+    """What else the session was given that bears on how it works, and stays at home."""
+    given = {word.partition("=")[0] for word in _command_line(pid)}
+    found = [name for name in _STAY if name in given]
+    return [*found, *(["agent (of the settings)"] if merged.get("agent") else [])]
 
 
 def _plain(value: object) -> str:

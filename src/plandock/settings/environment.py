@@ -67,7 +67,7 @@ def from_repository(environ: Mapping[str, str], repo: Path | None) -> dict[str, 
     files = project.read(project.folders_of(repo or place, environ))
     named = files.names(environ)
     # A block that names one of Claude Code's own could hide that it is there.
-    hidden = bool(files.unreadable) or any(name in named for name in _CLAUDES)
+    hidden = bool(files.unreadable) or any(name in files.names(_CLAUDES) for name in _CLAUDES)
     if not hidden and not any(name in environ for name in _CLAUDES):
         return {}
     return {name: path for name, path in named.items() if name in ours}

@@ -3,7 +3,8 @@
 Claude Code lays the ``env`` block of a project's ``.claude/settings.json`` over the environment
 of every hook, ours included.  So a variable that such a block names says nothing about the user
 any more, whatever its value is: it is put back to what ``init`` froze, or dropped.  A file that
-cannot be read whole may name any of them, and counts as if it did.
+cannot be read whole (too large, too deep, no regular file) may name any of them, and counts as if
+it did; of one that is no JSON, whatever its text holds.
 
 Standard library only: the hook imports this, but not on its ordinary path.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,13 @@ from typing import Any
 from plandock.errors import SettingsError
 from plandock.settings.claude_project import main_work_tree
 from plandock.settings.files import read_bounded
-from plandock.settings.inside.repository_settings import FILES, SENSITIVE, judge_folder, lines
+from plandock.settings.inside.repository_settings import (
+    FILES,
+    SENSITIVE,
+    decoded,
+    judge_folder,
+    lines,
+)
 
 # What `init` remembers of the user's environment, to put back; none of it is a secret.
 FROZEN = (
@@ -85,15 +92,23 @@ class ProjectSettings:
 
     parsed: list[tuple[Path, dict[str, Any]]] = field(default_factory=list)
     unreadable: list[Path] = field(default_factory=list)
+    broken: list[tuple[Path, str]] = field(default_factory=list)
 
-    def names(self, environ: Mapping[str, str]) -> dict[str, Path]:
+    def names(self, environ: Iterable[str]) -> dict[str, Path]:
         """The variables that the files name, with the file.
 
-        An unreadable one names every sensitive variable of ``environ``.
+        An unreadable one names every sensitive variable of ``environ``.  So does a broken one
+        that may hold its name; Claude Code takes nothing of such a file, but who knows of a later
+        one (measured, both versions).
         """
         found: dict[str, Path] = {}
         for path in self.unreadable:
             found.update((n, path) for n in environ if SENSITIVE.fullmatch(n))
+        for path, text in self.broken:
+            spelt = "\\u" in text
+            found.update(
+                (n, path) for n in environ if SENSITIVE.fullmatch(n) and (spelt or n in text)
+            )
         for path, held in self.parsed:
             block = held.get("env")
             if isinstance(block, dict):
@@ -114,8 +129,11 @@ def read_files(paths: list[Path]) -> ProjectSettings:
             data = read_bounded(path, most=_LARGEST, follow=True)
             if data is None or not data.strip():
                 continue
-            # As Node decodes it: a stray byte does not make a file invalid there.
-            held = json.loads(data.decode("utf-8", "replace").removeprefix("\ufeff"))
+            text = decoded(data)
+            held = json.loads(text)
+        except json.JSONDecodeError:
+            result.broken.append((path, text))
+            continue
         except (SettingsError, ValueError, RecursionError):
             result.unreadable.append(path)
             continue
@@ -173,7 +191,8 @@ def take_back(
 def asks(folders: list[Path]) -> list[Asked]:
     """What the project's files ask for that plandock does not grant, the gravest first."""
     held = read(folders)
-    found = [Asked(p, "what cannot be read", True) for p in held.unreadable]
+    closed = [*held.unreadable, *(path for path, _ in held.broken)]
+    found = [Asked(p, "what cannot be read", True) for p in closed]
     for path, settings in held.parsed:
         found += _of_one(path, settings)
     for folder in dict.fromkeys(folders):
@@ -182,10 +201,19 @@ def asks(folders: list[Path]) -> list[Asked]:
     return sorted(dict.fromkeys(found), key=lambda a: not a.grave)
 
 
-def in_the_box(cwd: Path) -> list[str]:
-    """What becomes in the box of the settings of the folder that Claude Code is started in."""
-    folder = os.fspath(cwd)
-    return [line for judged in judge_folder(folder) for line in lines(judged, folder)]
+def in_the_box(cwd: Path, is_ignored: Callable[[str], bool] = lambda _: False) -> list[str]:
+    """What becomes in the box of the settings of the folder that Claude Code is started in.
+
+    ``is_ignored`` tells of a file whether git ignores it: such a one stays at home.
+    """
+    folder, told = os.fspath(cwd), []
+    for judged in judge_folder(folder):
+        said = list(lines(judged, folder))
+        if said and is_ignored(judged.file):
+            name = ascii(os.path.relpath(judged.file, folder))[1:-1]
+            said = [f"not in the box: {name} (git ignores it; `carry` takes such files along)"]
+        told += said
+    return told
 
 
 def _of_one(path: Path, settings: dict[str, Any]) -> Iterator[Asked]:

@@ -19,6 +19,7 @@ from plandock.errors import RepositoryError
 from plandock.runs.model import Run
 from plandock.runs.store import Store
 from plandock.settings.keys import Settings
+from plandock.supervisor.order import session_words
 from plandock.supervisor.steps import begin
 from plandock.workspace.snapshot import take_snapshot
 
@@ -33,8 +34,9 @@ def freeze(store: Store, run: Run) -> Run:
     repo = Path(run.repo)
     name, mail = git.identity(repo)
     snapshot = take_snapshot(
-        repo, run_id=run.id, dirty=settings.dirty, carry=settings.carry, name=name, email=mail
-    )
+        repo, run_id=run.id, dirty=settings.dirty, carry=settings.carry,
+        config_dir=Path(run.config_dir), name=name, email=mail,
+    )  # fmt: skip
     shutil.rmtree(_folder(run), ignore_errors=True)
     talk, why = _copy_conversation(run)
     carried = user_files.carry(
@@ -45,6 +47,9 @@ def freeze(store: Store, run: Run) -> Run:
     left_out = [f"left out of the snapshot: {x}" for x in snapshot.left_out]
     left_out += carried.told
     left_out += [f"begun from the plan: {why}"] if why else []
+    stays = run.session_setup.get("left_out")
+    stays = [*session_words(run).aside, *(stays if isinstance(stays, list) else [])]
+    left_out += [f"left out of the box: the session's {x}" for x in stays]
     if choice.model and run.session_setup.get("repository") and run.session_id:
         left_out.append(
             "the repository's settings name a model; the run has that of the accepted session, "

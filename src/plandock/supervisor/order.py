@@ -11,6 +11,7 @@ from plandock.box import launch
 from plandock.claude.billing import neutral_settings
 from plandock.claude.login import Login
 from plandock.runs.model import Run
+from plandock.settings.inside.repository_settings import Judged, judge
 from plandock.settings.keys import Settings
 from plandock.supervisor import paying
 from plandock.supervisor.briefing import prompt, prompt_again, prompt_anew
@@ -52,6 +53,7 @@ def start_order(
         secrets = {"credentials": login.box_file(sealed=sealed)}
     variables = run.session_setup.get("variables")
     fixed["env"] |= variables if isinstance(variables, dict) else {}
+    fixed |= session_words(run).carried
     if run.session_setup.get("thinking") is False:
         fixed["alwaysThinkingEnabled"] = False
     head = ["-p", "--input-format", "stream-json", "--output-format", "stream-json"]
@@ -90,6 +92,12 @@ def start_order(
         "silence_s": settings.silence_s,
         "background_s": settings.background_s,
     }
+
+
+def session_words(run: Run) -> Judged:
+    """What counts of the settings that say how the model is to write, as the session had them."""
+    words = run.session_setup.get("words")
+    return judge(words if isinstance(words, dict) else {}, "", run.cwd)
 
 
 def _credits_left_usd(run: Run, settings: Settings) -> float | None:

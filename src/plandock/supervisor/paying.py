@@ -22,7 +22,9 @@ DECISION = "credits"  # of the sealed gateway, which reads the API's headers
 
 
 def record(store: Store, run: Run, progress: Progress) -> None:
-    """Record what the CLI has told of who pays."""
+    """Record what the CLI has told of who pays; beside a refusal, when that is known to be one."""
+    if progress.listener.unanswered:
+        return
     known = store.get(run.id).billing
     now = _told(known, progress)
     if now != known:
@@ -51,6 +53,11 @@ def listening(run: Run) -> Progress:
 def stops(run: Run) -> bool:
     """Whether a run ends its box when usage credits pay."""
     return run.settings.get("billing") not in (WITH_CREDITS, "api-key")
+
+
+def sign_of(progress: Progress, decisions: Iterable[dict[str, Any]]) -> Sign | None:
+    """The sign that counts when a box has ended, by what its CLI and its gateway have said."""
+    return (None if progress.refused else progress.credits) or from_gateway(decisions)
 
 
 def from_gateway(decisions: Iterable[dict[str, Any]]) -> Sign | None:

@@ -27,7 +27,7 @@ def resume(store: Store, run: Run, words: str = "") -> tuple[Run, str]:
     if run.state is State.DONE:
         raise PlandockError(f"{run.id} is done", hint=f"plandock show {run.id}")
     if run.state is State.WAITING:
-        changes, told = logins.adopted(run)
+        changes, told = _terms_now(run)
         changes |= {"waiting_until": "", "spent_login": ""} | ({"say": words} if words else {})
         run = store.change(run.id, **changes)
         queue.wake(store)
@@ -38,12 +38,7 @@ def resume(store: Store, run: Run, words: str = "") -> tuple[Run, str]:
     if not (paths.run_dir(run.id) / "plan.md").is_file():
         raise PlandockError(f"the folder of {run.id} is gone", hint=f"plandock drop {run.id}")
     _check_ground(run)
-    paid, terms = _billing_now(run)
-    changes, told = logins.adopted(run)
-    if terms:
-        notes = [f"{utc_now()}: plandock resume: {x}" for x in terms]
-        changes |= {"settings": paid, "notes": [*changes.get("notes", run.notes), *notes]}
-    told = "; ".join([*([told] if told else []), *terms])
+    changes, told = _terms_now(run)
     moved = store.move(run.id, run.state, State.QUEUED, **_afresh(store, run, words), **changes)
     if moved is None:
         return store.get(run.id), f"{run.id} is going already"
@@ -72,6 +67,18 @@ def _check_ground(run: Run) -> None:
             f"the commits that {run.id} goes on from are not in {run.git_place} any more",
             hint=hint if work.is_file() else "hand the plan off again",
         )
+
+
+def _terms_now(run: Run) -> tuple[dict[str, Any], str]:
+    """What changes of who pays and how much, and a sentence of it."""
+    # A run that waits for its engine or for room may have a box that was told the old terms.
+    held = run.back_to and not run.state.final
+    paid, terms = ({}, []) if held else _billing_now(run)
+    changes, told = logins.adopted(run)
+    if terms:
+        notes = [f"{utc_now()}: plandock resume: {x}" for x in terms]
+        changes |= {"settings": paid, "notes": [*changes.get("notes", run.notes), *notes]}
+    return changes, "; ".join([*([told] if told else []), *terms])
 
 
 def _billing_now(run: Run) -> tuple[dict[str, Any], list[str]]:

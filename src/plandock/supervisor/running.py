@@ -102,7 +102,7 @@ def conclude(
     if state is not None:
         ended = BoxEnd(True, state.oom_killed, state.exit_code)
     kept = list(egress.keep(engine, run))
-    progress.credits = progress.credits or paying.from_gateway(kept)
+    progress.credits = paying.sign_of(progress, kept)
     verdict = judge(run, progress, ended)
     changes: dict[str, Any] = {
         **_sums(run, progress),
@@ -166,10 +166,12 @@ def _sums(run: Run, progress: Progress) -> dict[str, Any]:
 
 def other_models(run: Run, progress: Progress) -> list[str]:
     """What is to be said where other models answered than the one that was accepted."""
-    others = [x for x in progress.models if chosen_model.differs(run.model, x)]
-    if not others:
-        return []
-    return [one_line(f"accepted with {run.model}, but answered by {', '.join(others)}", limit=300)]
+    told = []
+    if others := [x for x in progress.models if chosen_model.differs(run.model, x)]:
+        told.append(f"accepted with {run.model}, but answered by {', '.join(others)}")
+    if others := [x for x in progress.subagent_models if x not in progress.models]:
+        told.append(f"subagents were answered by {', '.join(others)}")
+    return [one_line(x, limit=300) for x in told]
 
 
 def _events(run: Run) -> Path:

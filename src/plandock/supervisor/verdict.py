@@ -30,8 +30,7 @@ _UNKNOWN_RESET_S = 900.0
 # The longest limit is a week's; a reset beyond that is no time to wait for.
 _LONGEST_RESET_S = 8 * 86_400.0
 _LONGEST_CREDITS_PAUSE_S = 86_400.0
-_PAY_OR_STOP = f'to pay for later runs with usage credits, set billing = "{WITH_CREDITS}"'
-_OTHER_MODEL = f'stop it and take another model, or set billing = "{WITH_CREDITS}"'
+_PAY = f'set billing = "{WITH_CREDITS}", then: plandock resume '
 _MOST_STRIKES = 5
 _MOST_OUT_OF_MEMORY = 2
 
@@ -100,7 +99,9 @@ def judge(
         well = {"reason": "", "exit_code": 0, "message": "", "hint": ""}
         return Verdict("end", {"target": str(State.DONE), **well})
     status = result.get("api_error_status")
-    if lasting := permanent(result, progress.closing_words, passes=progress.resets_at > 0):
+    if lasting := permanent(
+        result, progress.closing_words, kind=progress.error_kind, passes=progress.resets_at > 0
+    ):
         return Verdict("end", failed(lasting.reason, lasting.message, 10, lasting.hint))
     named = result.get("api_error") == "usage_limit_reached"  # since 2.1.332 (measured)
     if named or (progress.resets_at and (progress.limited or status == 429)):
@@ -247,13 +248,14 @@ def _credits(
     elif sign.used_up:
         words = f"the included allowance is used up; goes on at {utc_time(until)} without credits"
     else:
-        words = f"usage credits pay for this model from the start; tries again at {utc_time(until)}"
+        words = f"usage credits pay for this model; tries again at {utc_time(until)}"
+    lead = "to pay with usage credits," if sign.used_up else "stop it and take another model, or"
     return Verdict(
         "wait",
         reason="usage_limit",
         until=until,
         message=words,
-        hint=_PAY_OR_STOP if sign.used_up else _OTHER_MODEL,
+        hint=f"{lead} {_PAY}{run.id}",
         strikes=strikes + 1,
     )
 

@@ -167,12 +167,19 @@ class Changes:
                 left_out.append(f"{path} ({filtered[path]}-filtered, {verb})")
         return Tracked(removed, [p for p in candidates if p not in filtered], left_out)
 
-    def untracked(self, carry: Sequence[str] = ()) -> tuple[list[str], list[str]]:
-        """Files to add, and what to leave out: unignored ones, and ignored ones of ``carry``."""
+    def untracked(
+        self, carry: Sequence[str] = (), config_dir: Path | None = None
+    ) -> tuple[list[str], list[str]]:
+        """Files to add, and what to leave out: unignored ones, and ignored ones of ``carry``.
+
+        Nothing of the folders in which Claude Code (``config_dir``, default: this process's) and
+        plandock keep logins is added; of a home folder that is a repository only what ``carry``
+        names.
+        """
         calls: list[tuple[str, ...]] = [()]
         if carry:
             calls.append(("--ignored", "--", *carry))
-        wanted: dict[str, None] = {}
+        wanted: dict[str, bool] = {}  # whether `carry` names it
         left_out: list[str] = []
         for extra in calls:
             found = self.git(
@@ -185,13 +192,22 @@ class Changes:
                 )
             for folder, why in _UNOPENED.findall(found.stderr):
                 left_out.append(f"{_text(folder)} ({_text(why)})")
-            wanted.update(dict.fromkeys(git.names(found.stdout)))
+            wanted.update(dict.fromkeys(git.names(found.stdout), bool(extra)))
         ours = [x for x in map(self._inside, (paths.state_dir(), self.folder)) if x]
+        secret = [(paths.config_dir(), "plandock's own folder")]
+        secret += [(config_dir or paths.claude_config_dir(), "Claude Code's own folder")]
+        private = [(self._inside(folder), why) for folder, why in secret]
+        home = self._inside(paths.home())
         added = []
         for path in wanted:
-            if path.endswith("/"):
-                left_out.append(f"{path} (a git repository of its own)")
-            elif not any(path.startswith(x) for x in ours):
+            if any(_is_below(path, x) for x in ours):
+                continue
+            why = next((f"{x} ({why})" for x, why in private if _is_below(path, x)), "")
+            if not why and not wanted[path] and _is_below(path, home):
+                why = f"{home} (untracked files of your home folder: `git add` what is to go along)"
+            if why or path.endswith("/"):
+                left_out.append(why or f"{path} (a git repository of its own)")
+            else:
                 added.append(path)
         filtered = self.filtered(added)
         left_out += [f"{p} ({d}-filtered, untracked)" for p, d in filtered.items()]
@@ -384,11 +400,16 @@ class Changes:
             return None
 
     def _inside(self, folder: Path) -> str:
-        """``folder`` as a prefix of paths in the repository; "" when it lies elsewhere."""
+        """``folder`` as a prefix of paths in the repository, "./" for its top; "" elsewhere."""
         try:
             return os.fspath(folder.resolve().relative_to(self.repo.resolve())) + "/"
         except ValueError:
             return ""
+
+
+def _is_below(path: str, prefix: str) -> bool:
+    """Whether a path in the repository is that file or folder, or lies in it; "" is none."""
+    return prefix == "./" or (bool(prefix) and f"{path}/".startswith(prefix))
 
 
 def _bytes(path: str) -> bytes:

@@ -47,6 +47,7 @@ def take_snapshot(
     run_id: str,
     dirty: str = "include",
     carry: Sequence[str] = (),
+    config_dir: Path | None = None,
     name: str,
     email: str,
 ) -> Snapshot:
@@ -70,7 +71,7 @@ def take_snapshot(
             if dirty == "exclude":
                 taken = _exclude(changes, base)
             else:
-                taken = _include(changes, base, carry, run_id, (name, email), dirty)
+                taken = _include(changes, base, carry, config_dir, run_id, (name, email), dirty)
         # A commit made meanwhile would turn up in the user's "uncommitted work".
         if git.head_commit(repo) == base or attempt == _ATTEMPTS - 1:
             break
@@ -88,6 +89,7 @@ def _include(
     changes: Changes,
     base: str,
     carry: Sequence[str],
+    config_dir: Path | None,
     run_id: str,
     identity: tuple[str, str],
     dirty: str,
@@ -100,7 +102,7 @@ def _include(
     left_out = tracked.left_out + changes.hidden(entries) + changes.submodules(entries)
     changes.remove(tracked.removed)
     # Listed after the removals: a name freed in one case may be there in another.
-    untracked, others = changes.untracked(carry)
+    untracked, others = changes.untracked(carry, config_dir)
     left_out += others + changes.write([*tracked.written, *untracked])
     tree = changes.git("write-tree").text.strip()
     commit = _commit(changes, base, tree, run_id, identity)

@@ -20,6 +20,7 @@ WINDOWS: Mapping[str, str] = {
     "five_hour": "5h", "seven_day": "7d", "seven_day_overage_included": "7d_oi",
 }  # fmt: skip
 _INCLUDED = frozenset({*WINDOWS, "seven_day_opus", "seven_day_sonnet", "seven_day_oauth_apps"})
+_EVERYBODYS = ("five_hour", "seven_day")
 _ALLOWED = ("allowed", "allowed_warning")
 _LATEST = 10**11  # Unix seconds
 
@@ -70,6 +71,8 @@ def sign_in_headers(status: int, headers: Iterable[tuple[bytes, bytes]]) -> Sign
         "overageInUse": {"true": True, "false": False}.get(
             told.get("overage-in-use", "false"), told.get("overage-in-use")
         ),
+        "rateLimitGraceActive": told.get("grace-status") != "eligible"
+        and any((_number(told.get(f"grace-{x}-utilization")) or 0) > 0 for x in ("5h", "7d")),
         "unifiedWindows": {
             window: {
                 "status": told.get(f"{short}-status"),
@@ -118,7 +121,19 @@ def sign_in(info: object) -> Sign | None:
     if unknown:
         said = "".join(c for c in str(info.get(unknown))[:40] if " " <= c <= "~")
         return _sign(info, f"not known who pays ({unknown}: {said})", False)
+    if status != "rejected" and claim in (None, *_EVERYBODYS) and _is_used_up(info):
+        return answered_although(info)
     return None
+
+
+def _is_used_up(info: Mapping[str, object]) -> bool:
+    """Whether a window that counts for every model is (told since 2.1.332), and no grace is given:
+    with that the CLI reckons that the allowance pays as long as the request is allowed (read)."""
+    if info.get("rateLimitGraceActive") is True:
+        return False
+    windows = info.get("unifiedWindows")
+    told = [windows.get(name) for name in _EVERYBODYS] if isinstance(windows, Mapping) else []
+    return any(isinstance(one, Mapping) and one.get("status") == "rejected" for one in told)
 
 
 def _warns_of_unused(info: Mapping[str, object]) -> bool:
@@ -152,13 +167,18 @@ class Listener:
         self.info: Mapping[str, object] = {}  # the latest that the CLI told
         self.included = False  # an answer was the allowance's, before the first sign
         self.required = False  # the model is refused for want of credits
-        self._refused = False
+        self.unanswered = False  # the sign came before an answer to what was asked, and none since
+        self._refused = self._answered = False
 
     def take(self, message: Mapping[str, object]) -> Sign | None:
         """Take one message; the sign where this is the first."""
         params = message.get("api_error_params")
         told = params if isinstance(params, Mapping) else message
         found, refused, self._refused = None, self._refused, False
+        if message.get("type") == "user":
+            self._answered = False
+        elif _is_of_the_model(message):
+            self._answered, self.unanswered = True, False
         if "rate_limit_info" in told:
             info = told["rate_limit_info"]
             found = sign_in(info)
@@ -179,8 +199,15 @@ class Listener:
             return None
         if self._certain_only and not found.certain:
             return None
-        self.sign = found
+        self.sign, self.unanswered = found, not self._answered
         return found
+
+
+def _is_of_the_model(message: Mapping[str, object]) -> bool:
+    """Whether the model said it; the CLI puts its own errors into its mouth (measured)."""
+    said = message.get("message")
+    model = said.get("model") if isinstance(said, Mapping) else "<synthetic>"
+    return message.get("type") == "assistant" and model != "<synthetic>"
 
 
 def _is_answer(message: Mapping[str, object]) -> bool:

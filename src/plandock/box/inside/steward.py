@@ -263,8 +263,8 @@ class Steward:
     def judge_repository(self, env: dict[str, str]) -> list[str]:
         """Take what counts of the repository's settings, say the rest; the CLI's arguments.
 
-        Where there are such files the CLI reads none of them, now or when they change, and gets
-        the project's words another way.  Without them all is as it always is.
+        The CLI reads none of them, not even one that the agent writes, nor takes up a plugin of
+        the repository; it gets the project's words another way.
         """
         cwd = self.wish["cwd"]
         for name in repository_settings.FILES:
@@ -273,12 +273,11 @@ class Steward:
                 os.unlink(f"{CONFIG}/{name}")
                 say("repository-settings", lines=[f"set aside in the box: all of ~/.claude/{name}"])
         found = repository_settings.judge_folder(cwd, {*env, *self.wish["settings"].get("env", {})})
-        if not found:
-            return []
         self.carried = repository_settings.merged(found)
-        missing = words.lay_out(repository_settings.up_to_the_top(cwd), CONFIG)
         said = [line for one in found for line in repository_settings.lines(one, cwd)]
-        say("repository-settings", lines=[*said, *missing])
+        said += words.lay_out(repository_settings.up_to_the_top(cwd), CONFIG)
+        if said:
+            say("repository-settings", lines=said)
         return ["--setting-sources", "user"]
 
     @property

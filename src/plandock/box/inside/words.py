@@ -1,6 +1,6 @@
-"""The repository's words for a CLI that does not read the repository's settings.
+"""The repository's words for a CLI that reads no settings and no code of the repository.
 
-Both come from one source for the CLI: without its settings it has no CLAUDE.md, agents, commands,
+All come from one source for the CLI: without its settings it has no CLAUDE.md, agents, commands,
 skills, rules and output styles of the project either (measured, both versions).  So these are laid
 into the CLI's own folder, in the box's memory: as links, so that what the agent changes counts at
 once, as it does elsewhere.  Nothing in the work tree is touched, whatever names it holds: what is
@@ -21,10 +21,15 @@ _MEMORY = ("CLAUDE.md", os.path.join(".claude", "CLAUDE.md"))
 _AGENTS = ("AGENTS.md", os.path.join(".claude", "AGENTS.md"))  # read since some 2.1.3xx
 # A skill's folder with the first of them is a plugin: code.  Its words go along, the rest not.
 _OF_A_PLUGIN = frozenset({".claude-plugin", "hooks", ".mcp.json", ".lsp.json", "bin"})
-_MOST_ENTRIES, _MOST_NESTED, _LARGEST, _DEEPEST = 2000, 200, 256 << 10, 12
+_MOST_ENTRIES, _MOST_NESTED, _MOST_IMPORTS = 2000, 200, 50
+_LARGEST, _DEEPEST = 256 << 10, 12
 _LIST_S = 60.0
 # What is called by the name that it gives itself, not by its file's.
 _BY_THEIR_OWN_NAME = frozenset({"agents", "output-styles"})
+# What a text imports, and the head of one.
+_IMPORT = re.compile(r"(?:^|\s)@([^\s@`]+)")
+_HEAD = re.compile(r"\A---[ \t]*\n.*?\n---[ \t]*(?:\n|\Z)", re.S)
+_WORDS = (".md", ".mdx", ".markdown", ".txt")
 _OWN_NAME = re.compile(r"\A---[ \t]*\n(?:(?!---).*\n)*?name:[ \t]*(\S[^\n]*)")
 
 
@@ -47,6 +52,7 @@ def lay_out(folders: list[str], config: str) -> list[str]:
             some = ", ".join(ascii(m)[1:-1][:100] for m in missing[:3])
             more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
             said.append(f"not given to the box's agent, of the project's {kind}: {some}{more}")
+        said += laying.code
     return said
 
 
@@ -58,6 +64,7 @@ class _Laying:
         self.config = config
         self.place = os.path.join(config, kind)
         self.missing: list[str] = []
+        self.code: list[str] = []
         self.left = _MOST_ENTRIES
         self.owners: dict[str, int] = {}
 
@@ -79,6 +86,13 @@ class _Laying:
                 for name in _own_names(source):
                     self.owners.setdefault(name, rank)
         self.lay(ranked, self.place, 0)
+        if self.kind == "skills":
+            for path in self.below(folders[-1], ".claude/skills/*/SKILL.md"):
+                folder, _, name = os.path.dirname(path).rpartition("/.claude/skills/")
+                if name in _names(self.place):
+                    name = _free(f"{folder.replace('/', '-')}-{name}", _names(self.place))
+                skill = os.path.join(folders[-1], os.path.dirname(path))
+                self.link(skill, os.path.join(self.place, name))
 
     def lay(self, sources: list[tuple[int, str]], place: str, depth: int) -> None:
         """Lay what the folders hold into one, folders of the same name into one as well."""
@@ -125,8 +139,18 @@ class _Laying:
             for name in inner:
                 if name not in _OF_A_PLUGIN:
                     os.symlink(os.path.join(target, name), os.path.join(place, name))
+            code = ", ".join(n for n in inner if n in _OF_A_PLUGIN)
+            skill = ascii(os.path.basename(place))[1:-1][:100]
+            self.code.append(f"left out in the box, of the skill {skill}: {code} (it is code)")
         except OSError:
             self.missing.append(os.path.basename(place))
+
+    def below(self, cwd: str, *names: str) -> list[str]:
+        """The files of these names in folders below, which count where somebody works there."""
+        found = _listed(cwd, names)
+        if len(found) > _MOST_NESTED:
+            self.missing.append(f"{len(found) - _MOST_NESTED} files of folders below")
+        return found[:_MOST_NESTED]
 
     def memory(self, folders: list[str]) -> None:
         """Lay the project's memory among the rules, which is what the CLI always reads.
@@ -141,10 +165,12 @@ class _Laying:
         for number, path in enumerate(p for folder in folders for p in _memory(folder)):
             self.link(path, os.path.join(own, f"{number:03}-{os.path.basename(path)}"))
         cwd = folders[-1]
-        for number, path in enumerate(_nested(cwd)):
-            # With a condition an import would count at once: here it is the text itself.
-            text = _text(os.path.join(cwd, path))
-            below = json.dumps(f"{_plain(os.path.dirname(path))}/**", ensure_ascii=False)
+        for number, path in enumerate(self.below(cwd, "CLAUDE.md", ".claude/rules/**/*.md")):
+            # With a condition an import would count at once: here it is the texts themselves.
+            text = _with_imports(os.path.join(cwd, path), folders[0])
+            folder, dot_claude, _ = path.partition("/.claude/")
+            folder = folder if dot_claude else os.path.dirname(path)
+            below = json.dumps(f"{_plain(folder)}/**", ensure_ascii=False)
             head = f"---\npaths:\n  - {below}\n---\n\nThis is {path}:\n\n"
             if text:
                 try:
@@ -197,11 +223,11 @@ def _names(folder: str) -> list[str]:
         return []
 
 
-def _nested(cwd: str) -> list[str]:
-    """The CLAUDE.md of folders below, which count where somebody works in that folder."""
+def _listed(cwd: str, names: Iterable[str]) -> list[str]:
+    """What git knows of these names in folders below."""
     try:
         listed = subprocess.run(
-            ["git", "ls-files", "-z", "--", ":(glob)*/**/CLAUDE.md"],
+            ["git", "ls-files", "-z", "--", *(f":(glob)*/**/{name}" for name in names)],
             cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -212,7 +238,25 @@ def _nested(cwd: str) -> list[str]:
     except (OSError, subprocess.SubprocessError):
         return []
     found = [p for p in listed.decode("utf-8", "surrogateescape").split("\0") if p]
-    return [p for p in found if not p.startswith(".claude/")][:_MOST_NESTED]
+    return [p for p in found if not p.startswith(".claude/")]
+
+
+def _with_imports(path: str, top: str) -> str:
+    """A text without a rule's head, and behind it what it imports of the repository."""
+    top, told, room = os.path.realpath(top), "", _LARGEST
+    taken = [os.path.realpath(path)]
+    for at in taken:
+        text = _text(at, room)
+        room -= len(text)
+        if text and told:
+            told += f"\n\nContents of {os.path.relpath(at, top)}:\n\n"
+        told += _HEAD.sub("", text, 1)
+        for name in _IMPORT.findall(text):
+            real = os.path.realpath(os.path.join(os.path.dirname(at), name.rstrip(".,;:)")))
+            inside = real.startswith(f"{top}/") and real.endswith(_WORDS)
+            if inside and real not in taken and len(taken) < _MOST_IMPORTS:
+                taken.append(real)
+    return told
 
 
 def _text(path: str, largest: int = _LARGEST) -> str:

@@ -23,7 +23,7 @@ FILES = ("settings.json", "settings.local.json")
 LARGEST = 8 << 20
 _MOST_VARIABLES, _LONGEST_VALUE = 200, 8192
 _MOST_RULES, _LONGEST_RULE = 200, 1000
-MOST_NAMES = 12
+MOST_NAMES = 30
 
 # Variables that decide which program runs, whom it talks to, as whom, or where it keeps things.
 SENSITIVE = re.compile(
@@ -190,12 +190,18 @@ def _read(path: str) -> dict[str, Any] | str:
             data = file.read(LARGEST + 1)
         if len(data) > LARGEST:
             return "all of it (it is too large)"
-        # As Node decodes it: a stray byte does not make a file invalid there.
-        text = data.decode("utf-8", "replace").removeprefix("\ufeff")
+        text = decoded(data)
         held = json.loads(text) if text.strip() else {}
     except (OSError, ValueError, RecursionError):
         return "all of it (it cannot be read)"
     return held if isinstance(held, dict) else "all of it (it holds no settings)"
+
+
+def decoded(data: bytes) -> str:
+    """A settings file's text as the CLI decodes it (measured, both versions): a stray byte does not
+    make it invalid."""
+    coding = "utf-16-le" if data.startswith(b"\xff\xfe") else "utf-8"
+    return data.decode(coding, "replace").removeprefix("\ufeff")
 
 
 def _variables(block: object, judged: Judged, taken: frozenset[str]) -> None:
