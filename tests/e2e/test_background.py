@@ -83,6 +83,7 @@ CASES = [
         (
             ToolCall("CronCreate", {"cron": "* * * * *", "prompt": "go on", "recurring": False}),
             ToolCall("ScheduleWakeup", {"delaySeconds": 60, "reason": "rest", "prompt": "go on"}),
+            ToolCall("EnterWorktree", {}),
             write_file("one.txt", "one\n"),
             commit("One"),
         ),
@@ -114,13 +115,13 @@ def test_what_never_ends_in_the_background_is_named(case: CaseResult) -> None:
 
 
 @looks_at(CASES, "later")
-def test_a_schedule_and_a_wake_up_are_refused_at_once(case: CaseResult) -> None:
+def test_tools_that_lead_away_from_the_run_are_refused_at_once(case: CaseResult) -> None:
     """The agent hears that it has no such tool, while it can still do the work another way."""
     run = case.run
     assert (run["state"], run["commits"], run["message"]) == ("done", 1, "")
     state = case.laptop.home / ".local/state/plandock"
     told = (state / "runs" / case.run_id / "events.jsonl").read_text()
-    for tool in ("CronCreate", "ScheduleWakeup"):
+    for tool in ("CronCreate", "ScheduleWakeup", "EnterWorktree"):
         assert f"No such tool available: {tool}" in told
 
 

@@ -8,6 +8,7 @@ with a person's word, the same call does write it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import subprocess
 from collections.abc import Callable, Iterator
@@ -40,6 +41,7 @@ AUTOMATIC = "auto mode|auto-accept"
 BY_TASK, BY_SCHEDULE, BY_QUEUE, BY_PERSON = "TASK.txt", "SCHEDULE.txt", "QUEUED.txt", "PERSON.txt"
 TICK = "it is time to go on"
 QUEUED = "also add a changelog"
+BY_COMMAND, COMMAND = "COMMAND.txt", "/hello"
 NOT_UNTIL = "until the user writes again"
 
 
@@ -57,6 +59,7 @@ LATER = (
     # goes on with the scene that it was in.
     Scene(_on_schedule.name, (*_on_schedule.turns, *_on_task.turns), _on_schedule.match),
     writes(BY_QUEUE, f"^{QUEUED}"),
+    writes(BY_COMMAND, "do what the command says"),
     writes(BY_PERSON, r"^please look here"),
 )
 
@@ -88,7 +91,7 @@ def bodies(standin: StandIn, scene: str) -> list[str]:
 
 def written(laptop: Laptop) -> set[str]:
     """Which of the model's files are on the host."""
-    names = (BY_TASK, BY_SCHEDULE, BY_QUEUE, BY_PERSON, LOCAL_EXECUTION_FILE)
+    names = (BY_TASK, BY_SCHEDULE, BY_QUEUE, BY_COMMAND, BY_PERSON, LOCAL_EXECUTION_FILE)
     return {name for name in names if (laptop.repo.root / name).exists()}
 
 
@@ -177,8 +180,11 @@ def test_control_without_plandock_a_task_that_ends_runs_its_tool_on_the_host(
 def test_what_was_queued_while_planning_goes_to_the_box_and_runs_nothing_here(
     make_laptop: Callable[..., Laptop], standin: StandIn, claude_cli: Path, tmux: Tmux
 ) -> None:
-    """Typed before the dialog came up, submitted after the acceptance: the run gets it."""
+    """Words and a command, typed before the dialog came up, submitted after the acceptance: the
+    run gets them."""
     laptop = make_laptop(claude_cli)
+    (laptop.config / "commands").mkdir()
+    (laptop.config / "commands" / "hello.md").write_text("do what the command says\n")
     play(standin, planning_scene(PLAN, match="^Plan it please"))
     gate = laptop.home / "gate"
     wait = {"type": "command", "command": f"while [ ! -e {gate} ]; do sleep 0.1; done"}
@@ -192,19 +198,22 @@ def test_what_was_queued_while_planning_goes_to_the_box_and_runs_nothing_here(
     )
     claude_screen.ask(tmux, QUEUED)
     claude_screen.wait_until(tmux, lambda: lines_of(laptop, '"enqueue"', QUEUED))
+    claude_screen.ask(tmux, COMMAND)
+    claude_screen.wait_until(tmux, lambda: lines_of(laptop, '"enqueue"', f'"{COMMAND}"'))
     gate.touch()
     claude_screen.wait_for_plan(tmux)
     claude_screen.choose(tmux, AUTOMATIC)
     tmux.wait_for(HANDED_OFF, claude_screen.PATIENCE_S)
     laptop.plandock("wait", "last", "--timeout", "1200")
     (run,) = laptop.recorded()
-    assert run.user_messages == [QUEUED]
+    assert run.user_messages == [QUEUED, COMMAND]
     told = [r for r in standin.model_requests if r.session_id == run.box_session_id]
-    assert f"<message>\\n{QUEUED}\\n</message>" in json.dumps(told[0].body)
-    # It was submitted here, too, and nothing came of it.
-    claude_screen.wait_until(
-        tmux, lambda: lines_of(laptop, "No tool may run here", '"tool_result"')
-    )
+    for words in run.user_messages:
+        assert f"<message>\\n{words}\\n</message>" in json.dumps(told[0].body)
+    # They were submitted here, too, and nothing came of it.
+    for call in [until_called(laptop, tmux, name) for name in (BY_QUEUE, BY_COMMAND)]:
+        refused = functools.partial(lines_of, laptop, call, "No tool may run here")
+        claude_screen.wait_until(tmux, refused)
     assert written(laptop) == set()
     claude_screen.ask(tmux, "please look here")
     claude_screen.wait_until(tmux, lambda: written(laptop))

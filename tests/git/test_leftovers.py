@@ -200,6 +200,23 @@ def test_repositories_in_the_repository_are_left_behind(world, box):
     assert any("clone/" in x and "deep/er/" in x for x in found.notes)
 
 
+def test_what_was_left_in_linked_work_trees_comes_along(world, box):
+    """Claude Code makes them for agent and subagents: ignored or not, on a branch or not."""
+    box.write(".gitignore", "ignored/\n")
+    for place, words in (("trees/one", ["-b", "one"]), ("ignored/two", ["--detach"])):
+        box.git("worktree", "add", "-q", *words, place)
+        box.write(f"{place}/kept.txt", place)
+    box.git("worktree", "add", "-q", "-b", "clean", "trees/clean")
+    box.git("init", "-q", "trees/clone")
+    found = take(world, box, box.harvest())
+    assert set(world.tree(BRANCH)) == {".gitignore", "a.txt", "dir/b.txt", "dir/c.txt"}
+    assert set(found.others) == {"one", "worktree-1"}
+    for name, place in (("one", "trees/one"), ("worktree-1", "ignored/two")):
+        assert world.git("show", f"{found.others[name]}:kept.txt") == place
+    assert [x for x in found.notes if "trees/one" in x or "two" in x] == []
+    assert any("left behind: trees/clone/" in x for x in found.notes)
+
+
 def test_downloaded_packages_are_left_behind(world, box):
     """A package client's folder and a virtual environment belong on no branch."""
     for i in range(501):

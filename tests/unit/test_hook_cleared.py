@@ -138,6 +138,47 @@ def test_the_users_own_clear_after_escape_hands_nothing_off(world, version):
     assert world.marks() == set()
 
 
+@versions
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("also add a changelog", ["also add a changelog"]), ("/hello", ["/hello"]),
+     ("<task-notification>over</task-notification>", [])],
+    ids=["words", "command", "task"],
+)  # fmt: skip
+def test_what_was_queued_before_the_clearing_does_not_unlatch(world, version, text, told):
+    """It opens the new conversation, before the plan is in it: its first call hands off, and what
+    the user had queued goes along."""
+    clear(world, version)
+    (latch,) = (world.state / "latch").iterdir()
+    planning = Path(json.loads(latch.read_text())["transcript"])
+    planning.parent.mkdir(parents=True, exist_ok=True)
+    entry = {"type": "queue-operation", "operation": "enqueue", "content": text}
+    planning.write_text(json.dumps(entry | {"timestamp": "2026-01-01T00:00:00.500Z"}) + "\n")
+    call = world.payload(version, "clear", "PreToolUse-Write-auto")
+    prompt = world.payload(version, "clear", "UserPromptSubmit", session_id=call["session_id"])
+    prompt |= {"transcript_path": call["transcript_path"], "prompt": text}
+    assert "first tool call hands it off" in world.call(prompt).context
+    # The plan comes as a prompt of its own then (measured, 2.1.332).
+    own = "Implement the following plan:\n\n" + json.loads(latch.read_text())["plan"]
+    assert "first tool call hands it off" in world.call(prompt | {"prompt": own}).context
+    assert world.call(call).code == 2
+    (run,) = world.runs()
+    assert (run.trigger, run.plan_title, run.user_messages) == ("cleared", "Plan", told)
+
+
+def test_what_is_queued_while_a_plan_is_shown_does_not_make_it_forgotten(world):
+    """2.1.332 tells of the prompt as it is queued; then the plan is accepted, and cleared."""
+    proposed = world.payload(NEW, "clear", PROPOSED)
+    world.call(proposed)
+    prompt = world.payload(NEW, "clear", "UserPromptSubmit", session_id=proposed["session_id"])
+    prompt["transcript_path"] = proposed["transcript_path"]
+    world.call(prompt | {"prompt": "also", "prompt_id": proposed["prompt_id"]})
+    for name in ("SessionEnd-clear", "SessionStart-clear"):
+        world.call(world.payload(NEW, "clear", name))
+    assert world.call(world.payload(NEW, "clear", "PreToolUse-Write-auto")).code == 2
+    assert len(world.runs()) == 1
+
+
 def test_another_terminals_clearing_is_not_taken_for_this_ones(world):
     """Without a prompt's id, the process tells: a clearing in another terminal is not ours."""
     for name in (PROPOSED, "SessionEnd-clear"):

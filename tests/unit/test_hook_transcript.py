@@ -156,6 +156,33 @@ def test_a_command_that_waited_in_the_queue_is_no_persons_word_without_an_origin
     assert transcript.began(path, "p", since=SINCE) is Began.PROGRAM
 
 
+COMMANDS = [
+    (["+/hello"], Began.BEFORE),
+    (["+/hello with words", "-"], Began.BEFORE),
+    (["+/hello", "!"], Began.PERSON),  # put back into the line, and typed
+    (["+/other", "+/hello"], Began.BEFORE),
+    (["+/hello", "+the user's words"], Began.BEFORE),
+    (["+/own:hello"], Began.BEFORE),  # told by another name than it was given by
+    (["+the user's words"], Began.PERSON),
+]
+
+
+@pytest.mark.parametrize(("operations", "expected"), COMMANDS, ids=itertools.count())
+def test_a_command_counts_from_when_it_was_queued(tmp_path, operations, expected):
+    """Submitted after the hand-off by 2.1.332, with an origin and no source, like a typed one."""
+    when = "2026-01-01T00:01:00.000Z"
+    told = spoken(COMMAND, promptSource=None, when=when)
+    path = conversation(tmp_path / "c.jsonl", *queue(*operations), told)
+    assert transcript.began(path, "p", since=SINCE + 30) is expected
+    # In the time between, nobody had typed it; what is typed after it is a word of its own.
+    if expected is Began.BEFORE:
+        assert transcript.began(path, "p", since=SINCE - 1) is Began.PERSON
+        later = spoken(COMMAND, promptSource=None, when=when, turn="q")
+        operations = [x for x in operations if x != "+/other"]
+        path = conversation(tmp_path / "d.jsonl", *queue(*operations), told, later)
+        assert transcript.began(path, "q", since=SINCE + 30) is Began.PERSON
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -322,6 +349,15 @@ def test_a_prompt_is_known_by_its_entry_in_the_queue(tmp_path):
     taken = (*queue("+go on", "-"), spoken("go on", promptSource="queued"))
     path = conversation(tmp_path / "c.jsonl", *taken)
     assert transcript.queued_as(path, "go on") is None
+
+
+def test_what_was_queued_is_carried_over_a_clearing(tmp_path):
+    """What waits, and what was taken out for a turn that is not in this conversation."""
+    path = conversation(tmp_path / "c.jsonl", *queue("+a", "+b", "-"))
+    assert transcript.carried_over(path) == ["a", "b"]
+    for told in (spoken("/hello", promptSource="queued"), spoken(COMMAND, promptSource=None)):
+        path = conversation(tmp_path / "d.jsonl", *queue("+/hello", "-"), told)
+        assert transcript.carried_over(path) == []
 
 
 # --- the plan of a cleared conversation -----------------------------------------------------------

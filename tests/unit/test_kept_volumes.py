@@ -54,11 +54,20 @@ def test_harvest_keeps_the_volume_when_something_is_left_behind(
 ) -> None:
     """It is the only copy; the control: with all of it home, the volume goes."""
     engine = Engine()
+    ended = _harvested(engine, repo, monkeypatch, commits=2, branch="feature/auto", notes=notes)
+    assert (ended.state, ended.staged) == (State.DONE, kept)
+    assert ("plandock-r222-work" in engine.removed) is not kept
+    assert any("in the volume plandock-r222-work" in note for note in ended.notes) is kept
+
+
+def _harvested(
+    engine: Engine, repo: Repository, monkeypatch: pytest.MonkeyPatch, **came: Any
+) -> Run:
+    """A run that is done, after a harvest in which this came out of its volume."""
     monkeypatch.setattr(detect, "choose", lambda _: engine)
-    taken = SimpleNamespace(
-        head=repo.head(), commits=2, branch="feature/auto", flagged=[], notes=notes
-    )
-    monkeypatch.setattr(harvesting, "take_work", lambda *_: taken)
+    taken = {"head": repo.head(), "branch": "", "commits": 0, "others": {}, "flagged": []}
+    taken |= {"notes": []} | came
+    monkeypatch.setattr(harvesting, "take_work", lambda *_: SimpleNamespace(**taken))
     monkeypatch.setattr(harvesting, "_bring_conversation_home", lambda *_: None)
     paths.run_dir("r222").mkdir(parents=True)
     with Store() as store:
@@ -68,10 +77,41 @@ def test_harvest_keeps_the_volume_when_something_is_left_behind(
         )  # fmt: skip
         run, _ = store.add(run, name_branch=lambda _: "feature/auto")
         harvesting.harvest(store, run)
-        ended = store.get("r222")
-    assert (ended.state, ended.staged) == (State.DONE, kept)
-    assert ("plandock-r222-work" in engine.removed) is not kept
-    assert any("in the volume plandock-r222-work" in note for note in ended.notes) is kept
+        return store.get("r222")
+
+
+SIDE = "refs/plandock/runs/r222/others/side"
+
+
+@pytest.mark.parametrize(
+    ("came", "words"),
+    [
+        ({}, harvesting.NOTHING_DONE),
+        ({"others": {"side": "1" * 40}}, SIDE),
+        ({"notes": ["files over 100 MiB were left behind: core"]}, "left behind: core"),
+    ],
+    ids=["nothing", "on another branch", "left behind"],
+)
+def test_a_run_without_a_branch_says_where_its_work_is(
+    repo: Repository, monkeypatch: pytest.MonkeyPatch, came: dict[str, Any], words: str
+) -> None:
+    """That nothing was carried out is said only where nothing was made."""
+    ended = _harvested(Engine(), repo, monkeypatch, **came)
+    assert (ended.state, ended.commits, ended.branch) == (State.DONE, 0, "")
+    assert words in ended.message
+    assert (ended.message == harvesting.NOTHING_DONE) is (not came)
+    assert ended.hint == (f"git log {SIDE}" if "others" in came else "plandock logs r222")
+
+
+def test_what_is_beside_the_branch_is_named(
+    repo: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some of it came on the run's branch; the rest can be found, too."""
+    others = {f"side-{n:02}": "1" * 40 for n in range(12)}
+    ended = _harvested(Engine(), repo, monkeypatch, commits=1, branch="feature/auto", others=others)
+    (note,) = (x for x in ended.notes if "others/side-00" in x)
+    assert note.endswith("others/side-09 and 2 more")
+    assert ended.message == ""
 
 
 @pytest.mark.parametrize(

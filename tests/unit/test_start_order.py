@@ -50,7 +50,7 @@ def test_cli_is_told_not_to_push_and_not_to_ask(run: Run, when: str) -> None:
     words = order_of(run, Settings())[when]
     denied = words[words.index("--disallowedTools") + 1 :]
     asking = {"AskUserQuestion", "EnterPlanMode", "ExitPlanMode"}
-    later = {"CronCreate", "ScheduleWakeup", "RemoteTrigger"}
+    later = {"CronCreate", "ScheduleWakeup", "RemoteTrigger", "EnterWorktree"}
     assert {"Bash(git push:*)"} | asking | later == set(denied)
 
 

@@ -207,6 +207,18 @@ def test_the_background_is_waited_for_as_long_as_the_order_says(
     assert found == expected
 
 
+def test_the_background_of_an_agent_that_used_up_its_turns_is_not_waited_for(
+    steward: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its end would begin a turn with as many turns again."""
+    body = _NEW_TASK.format(wait_s=600).replace("success", "error_max_turns")
+    found = results_of(steward, monkeypatch, tmp_path, capsys, body, background_s=600.0)
+    assert found == (1, [["Serve"]])
+
+
 # It has work to do when its standard input ends, and a task that does not end.
 _LAST_WORK = """
 tell(type="system", subtype="init", apiKeySource="none", permissionMode="bypassPermissions")

@@ -118,6 +118,22 @@ def test_the_last_turn_decides_and_all_of_them_are_counted() -> None:
     assert found.cost_usd_equivalent == 0.75
 
 
+def test_an_agent_that_used_up_its_turns_has_not_finished() -> None:
+    """The end of what it had left in the background begins a turn with as many again."""
+    init = {"type": "system", "subtype": "init"}
+    spent = {"type": "result", "subtype": "error_max_turns", "is_error": True, "num_turns": 50}
+    later = {"type": "result", "subtype": "success", "is_error": False, "num_turns": 1}
+    later |= {"origin": {"kind": "task-notification"}}
+    progress = told(init, spent, init, later)
+    assert (progress.finished, progress.turns) == (False, 51)
+    assert progress.result == spent
+    # Another process of the CLI is another matter.
+    started = {"type": "plandock", "event": "agent-started"}
+    answer = {"type": "result", "subtype": "success", "is_error": False}
+    assert told(init, spent, started).result is None
+    assert told(init, spent, started, init, answer).finished
+
+
 def test_what_was_left_in_the_background_is_a_note() -> None:
     """By name; whatever else the box writes there is no mistake."""
     event = {"type": "plandock", "event": "background-left"}

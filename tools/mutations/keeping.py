@@ -29,8 +29,8 @@ KEEPING: tuple[Mutation, ...] = (
         name="background-is-cut-off",
         promise=6,
         file="src/plandock/box/inside/steward.py",
-        before="            if tasks and (patience_s is None or quiet_s <= patience_s):\n"
-        "                continue\n",
+        before="            if tasks and not at.spent "
+        "and (patience_s is None or quiet_s <= patience_s):\n                continue\n",
         after="",
         tests=(
             "tests/unit/test_steward.py"

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from plandock.box.inside.activity import Activity
+from plandock.box.inside.activity import Activity, spent
 from plandock.box.inside.overage import Listener, Sign, sign_in
 from plandock.claude.spending import Spending
 from plandock.printable import one_line
@@ -74,7 +74,8 @@ class Progress:
             self.activity.take(message)
         if kind == "system" and sub == "init":
             self.init = message
-            self.result = None  # a turn has begun: what it ends with counts
+            if not self.spent:
+                self.result = None  # a turn has begun: what it ends with counts
             self.session_id = _text(message.get("session_id"))
             self.cli_version = _text(message.get("claude_code_version"))
             if message.get("permissionMode") != "bypassPermissions":
@@ -129,7 +130,8 @@ class Progress:
     def _result(self, message: dict[str, Any]) -> None:
         # A conversation in which a task was at work begins with the turn of that task's end.
         self.answered = self.answered or not _answers_a_task(message)
-        self.result = message if self.answered else None
+        if not self.spent:
+            self.result = message if self.answered else None
         self.turns += _count(message.get("num_turns"))
         usage = message.get("usage")
         usage = usage if isinstance(usage, dict) else {}
@@ -160,6 +162,7 @@ class Progress:
         elif event == "agent-started":
             self.spending.process_began()
             self.activity, self.hung_up = Activity(), False
+            self.result = None if self.spent else self.result
         elif event == "hung-up":
             self.hung_up = True
         elif event == "credits":
@@ -214,6 +217,11 @@ class Progress:
     def _note(self, words: str) -> None:
         if len(self.notes) < _MOST_NOTES:
             self.notes.append(words)
+
+    @property
+    def spent(self) -> bool:
+        """Whether the agent has used up its turns or its budget; a later turn mends nothing."""
+        return self.result is not None and spent(self.result)
 
     @property
     def succeeded(self) -> bool:

@@ -39,7 +39,7 @@ class Recorded:
     note: Mapping[str, Any] | None = None
     cleared: Mapping[str, Any] | None = None
     began: Began = Began.UNKNOWN  # who began the present turn; looked at where a latch stands
-    starts_from_plan: bool = False  # the conversation was cleared by an acceptance
+    starts_from_plan: bool = False  # the conversation was cleared by an acceptance, or may be
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,7 @@ def _act(event: Event, frozen: Mapping[str, str] | None = None) -> int:
         data: dict[str, Any] = {"session": session, "cwd": event.cwd, "plan": event.plan}
         data |= {"at": str(time.time())}
         data |= {"plan_file": event.plan_file, "transcript": event.transcript}
-        data |= {"started": event.started, "pid": caller.pid()}
+        data |= {"started": event.started, "pid": caller.pid(), "proposed_in": event.prompt_id}
         marks.put(paths.proposal_dir(), session, data)
         provisional.check_latching()
     elif decision.act is Act.FORGET_PROPOSAL:
@@ -207,6 +207,16 @@ def _recorded(event: Event) -> Recorded:
     began, starts_from_plan = transcript.Began.UNKNOWN, False
     if latch is not None and latch.get("kind") == "cleared":
         starts_from_plan = transcript.accepted_plan(event.transcript) is not None
+        if not starts_from_plan and event.name == "UserPromptSubmit":
+            # What was queued is submitted before the plan (measured, 2.1.197 and 2.1.332); only
+            # what is typed, with no plan before it, tells of a clearing by the user.
+            queued = transcript.first_records(event.transcript, b'"enqueue"')
+            texts = [event.prompt, *(str(record.get("content")) for record in queued)]
+            starts_from_plan = (
+                any(_holds_plan(latch, text) for text in texts)
+                or _queue_entry(event, latch) is not None
+                or event.prompt.startswith(transcript.NOTIFICATION)
+            )
     elif latch is not None and event.name == "PreToolUse":
         if event.prompt_id and event.prompt_id == latch.get("prompt_id"):
             began = transcript.Began.BEFORE  # the very turn in which the plan was accepted
@@ -382,7 +392,8 @@ def _cleared_plan(event: Event, before: Mapping[str, object]) -> tuple[str, Sequ
 
     Where its own file does not tell, the plan's file does: it holds what was edited in the editor.
     """
-    said = _said(before)
+    over = transcript.carried_over(str(before.get("transcript") or ""))
+    said = list(dict.fromkeys([*over, *_said(before)])) if over else _said(before)
     found = transcript.accepted_plan(event.transcript, patience_s=transcript.PATIENCE_S)
     if found is not None:
         return found.plan, [*found.messages, *(x for x in said if x not in found.messages)]
@@ -447,11 +458,12 @@ def _answer_prompt(event: Event, recorded: Recorded) -> None:
     then the queue tells what the model is to hear.
     """
     latch = recorded.latch or {}
-    entry = transcript.queued_as(event.transcript, event.prompt)
+    entry = _queue_entry(event, latch)
     if latch.get("kind") == "cleared":
-        if not event.prompt.startswith(transcript.NOTIFICATION) and (
-            entry is None or entry.by_person
-        ):
+        by_program = event.prompt.startswith(transcript.NOTIFICATION) or (
+            entry is not None and not entry.by_person
+        )
+        if not by_program and not _holds_plan(latch, event.prompt):
             # Its record may come only after the call that hands off.
             said = [*_said(latch), event.prompt.strip()]
             marks.put(paths.latch_dir(), event.session_id, {**latch, "messages": said})
@@ -467,12 +479,36 @@ def _answer_prompt(event: Event, recorded: Recorded) -> None:
         _tell_model(answers.queued_before(latch, passed_on=_pass_on(latch, entry.text)))
 
 
+def _queue_entry(event: Event, latch: Mapping[str, object]) -> transcript.Queued | None:
+    """The entry of the queue that was submitted as this prompt; a queue outlives a clearing."""
+    files = [str(latch.get("transcript") or "")] if latch.get("kind") == "cleared" else []
+    found = (transcript.queued_as(file, event.prompt) for file in [*files, event.transcript])
+    return next((entry for entry in found if entry is not None), None)
+
+
+def _holds_plan(latch: Mapping[str, object], text: str) -> bool:
+    """Whether a prompt holds the plan: Claude Code's own, where others were queued before it."""
+    plan = _read_plan(str(latch.get("plan_file", ""))) or str(latch.get("plan", ""))
+    return bool(plan.strip()) and plan.strip() in text
+
+
+def _is_queued(event: Event, proposal: Mapping[str, object]) -> bool:
+    """Whether a prompt waits, or waited, while a plan is before its user, who may yet accept it.
+
+    2.1.332 tells of it as it is queued, in the turn of the proposal; 2.1.197 as it is submitted.
+    """
+    same_turn = bool(event.prompt_id) and event.prompt_id == proposal.get("proposed_in")
+    return same_turn or transcript.queued_as(event.transcript, event.prompt) is not None
+
+
 def _pass_on(latch: Mapping[str, object], text: str) -> bool:
     """Hand a prompt that was queued before the hand-off to its run; whether it gets there."""
     from plandock.runs.store import Store
 
     if not latch.get("run"):
         return False
+    if _holds_plan({"plan_file": str(paths.run_dir(str(latch["run"])) / "plan.md")}, text):
+        return True  # it has it
     try:
         with Store() as store:
             return store.add_user_message(str(latch["run"]), text)
@@ -531,7 +567,8 @@ def _tell_once(event: Event, recorded: Recorded) -> None:
             _log(error)
     texts.append(answers.standing(note, state))
     with contextlib.suppress(OSError):
-        marks.take_away(paths.proposal_dir(), session)
+        if not _is_queued(event, recorded.proposal or {}):
+            marks.take_away(paths.proposal_dir(), session)
         if cut_off and "cleared_at" not in latch:
             kind = "handed-off" if note.get("run") else "refused"
             marks.put(paths.latch_dir(), session, {**note, "kind": kind, "at": latch.get("at")})

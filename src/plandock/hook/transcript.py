@@ -28,7 +28,7 @@ from plandock.hook.payload import LARGEST_PLAN, clean_plan
 PATIENCE_S = 5.0
 NOTIFICATION = "<task-notification>"
 # The end of the file that is looked at, in bytes: a turn's beginning, where it has called no tool.
-_TAIL = 4 * 1024 * 1024
+_TAIL = 16 * 1024 * 1024
 # The beginning of a cleared conversation: bytes of the file, and records.
 _HEAD = 8 * LARGEST_PLAN
 _FIRST_RECORDS = 400
@@ -39,6 +39,7 @@ _OLD_RECORD_S = 1.0
 _PAUSE_S = 0.02
 _PERSONS = frozenset({"typed", "queued", "suggestion_accepted"})
 _COMMAND = ("<command-message>", "<command-name>")
+_NAME = re.compile(r"<command-name>\s*(/\S*?)\s*</command-name>")
 _POINTER = re.compile(r"/projects/[^\s/]+/[0-9a-f-]{36}\.jsonl\Z")
 _RELEASE = re.compile(r"\d{1,6}\.\d{1,6}\.\d{1,6}")
 # What goes along of what the user has written: messages, and characters of each.
@@ -108,6 +109,13 @@ def waiting(transcript: str) -> list[str]:
     """What a person has queued and the CLI has not yet submitted, in order, bounded."""
     left, _ = _replay_queue(transcript)
     return bounded(q.text for q in left if q.by_person)
+
+
+def carried_over(transcript: str) -> list[str]:
+    """What a person had queued when the conversation was cleared, bounded: it goes on to the next
+    one, and the first of it may be taken out already."""
+    left, taken = _replay_queue(transcript)
+    return bounded(q.text for q in (taken, *left) if q is not None and q.by_person)
 
 
 def queued_as(transcript: str, prompt: str) -> Queued | None:
@@ -211,7 +219,8 @@ def _replay_queue(transcript: str) -> tuple[list[Queued], Queued | None]:
             left.append(Queued(words, at, by_person=not by_program))
         elif record.get("type") == "user":
             source = record.get("promptSource")
-            taken = None if source else taken
+            if source or (_prompt_text(record) or "").startswith(_COMMAND):
+                taken = None
             if source == "typed":
                 left = [q for q in left if q.at > _time(record)]
         elif record.get("type") != "queue-operation" or not left:
@@ -250,16 +259,38 @@ def _queued(record: Mapping[str, Any]) -> tuple[str, float] | None:
 def _prompts(transcript: str, since: float) -> Iterator[tuple[object, Began]]:
     """The id and the speaker of each prompt near the end of the conversation's file."""
     queued: dict[str, float] = {}
+    commands: list[Queued] = []
     needles = (b'"queue-operation"', b'"promptId"')
     for record in _parsed(_lines(transcript, from_end=_TAIL), *needles):
         if (waiting := _queued(record)) is not None:
             queued[waiting[0]] = waiting[1]
+            if waiting[0].startswith("/"):
+                commands.append(Queued(*waiting, by_person=False))
+        elif record.get("operation") == "popAll":
+            commands.clear()
         elif record.get("type") == "user" and (text := _prompt_text(record)) is not None:
-            yield record.get("promptId"), _speaker(record, text, queued, since)
+            waited = _waited(text, commands)
+            yield record.get("promptId"), _speaker(record, text, queued, waited, since)
+
+
+def _waited(text: str, commands: list[Queued]) -> Queued | None:
+    """The command that waited and is what this record tells, taken out of those that waited.
+
+    By its name, else the oldest: a command may be told by a longer name than it was given by.
+    """
+    if not (commands and text.startswith(_COMMAND)):
+        return None
+    named = _NAME.search(text)
+    name = named[1] if named else ""
+    return commands.pop(next((n for n, q in enumerate(commands) if q.text.split()[0] == name), 0))
 
 
 def _speaker(
-    record: Mapping[str, Any], text: str, queued: Mapping[str, float], since: float
+    record: Mapping[str, Any],
+    text: str,
+    queued: Mapping[str, float],
+    waited: Queued | None,
+    since: float,
 ) -> Began:
     origin, source = record.get("origin"), record.get("promptSource")
     kind = origin.get("kind") if isinstance(origin, dict) else None
@@ -269,11 +300,12 @@ def _speaker(
     if source is None:
         # A command that a person typed has no source; 2.1.197 gives it no origin either
         # (measured), and there the queue alone tells it from one that a schedule sends.
-        by_person = kind == "human" or (
-            kind is None and not any(waited.startswith("/") for waited in queued)
-        )
-        if not (by_person and text.startswith(_COMMAND)):
+        if not text.startswith(_COMMAND) or kind not in (None, "human"):
             return Began.PROGRAM
+        if waited is not None:
+            at = waited.at
+            if kind is None and at > since:
+                return Began.PROGRAM
     elif not isinstance(source, str) or source not in _PERSONS or kind != "human":
         return Began.PROGRAM
     elif source == "queued":

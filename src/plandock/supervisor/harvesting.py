@@ -7,7 +7,7 @@ import errno
 import json
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from plandock import git, paths, proc
@@ -25,6 +25,9 @@ from plandock.supervisor.verdict import failed
 from plandock.workspace import harvest as harvesting
 
 NOTHING_DONE = "nothing was carried out: the agent ended without a change to commit"
+NO_BRANCH = "no branch was made, as nothing was committed where the agent ended; but"
+_BESIDE = "what is on other branches of the box is kept at"
+_MOST_NAMED = 10
 MOST_BYTES = 512 << 20
 # The container ends itself after the first; the second is for one that has been stopped in its
 # tracks, as a program of the agent's could try.
@@ -74,7 +77,7 @@ def harvest(store: Store, run: Run) -> None:
     ending["hint"] = str(ending.get("hint", "")).replace("{run}", run.id)
     target = State(ending.pop("target"))
     if target is State.DONE and not run.commits:
-        ending |= {"message": NOTHING_DONE, "hint": f"plandock logs {run.id}"}
+        ending |= _of_nothing(run)
     begin(store, run, "clean-up")
     launch.remove_containers(engine, run)
     if not kept:
@@ -102,6 +105,7 @@ def _bring_home(store: Store, engine: Engine, run: Run) -> Run:
     home = _bring_conversation_home(engine, run)
     # What an earlier harvest left behind was in the volume that this one has read.
     notes = [*(x for x in run.notes if not _is_kept([x])), *taken.notes]
+    notes += [_beside(run, taken.others)] if taken.others else []
     # Something did not come along: the volume is then its only copy, until `drop`.
     if _is_kept(taken.notes):
         notes.append(f"what was left behind is in the volume {launch.names_of(run).work}")
@@ -114,6 +118,24 @@ def _bring_home(store: Store, engine: Engine, run: Run) -> Run:
         notes=list(dict.fromkeys(notes)),
         box_session_id=run.box_session_id if home else "",
     )
+
+
+def _beside(run: Run, others: Mapping[str, str]) -> str:
+    """The note of what the agent committed where HEAD did not end."""
+    names = [f"refs/plandock/runs/{run.id}/others/{x}" for x in sorted(others)]
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return f"{_BESIDE} {' '.join(names[:_MOST_NAMED])}{more}"
+
+
+def _of_nothing(run: Run) -> dict[str, str]:
+    """Message and hint of a run that is over without a commit on its branch."""
+    hint = f"plandock logs {run.id}"
+    if beside := next((x for x in run.notes if x.startswith(_BESIDE)), ""):
+        first = beside.removeprefix(_BESIDE).split()[0]
+        return {"message": f"{NO_BRANCH} {beside}", "hint": f"git log {first}"}
+    if left := next((x for x in run.notes if _is_kept([x])), ""):
+        return {"message": f"{NO_BRANCH} {left}", "hint": hint}
+    return {"message": NOTHING_DONE, "hint": hint}
 
 
 def _is_kept(notes: Sequence[str]) -> bool:

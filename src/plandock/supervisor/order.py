@@ -19,6 +19,7 @@ from plandock.supervisor.briefing import prompt, prompt_again, prompt_anew
 # `plan` and question tools wait for a person, of whom there is none in a box; the push rule is a
 # courtesy to the model, what holds is that there is nowhere to push to (facts, section 6).  What
 # asks for a turn at a later time (a schedule, a wake-up) would never get it: the run is over then.
+# What is committed in a work tree of the session's own would not be on the run's branch.
 DISALLOWED = (
     "Bash(git push:*)",
     "EnterPlanMode",
@@ -27,6 +28,7 @@ DISALLOWED = (
     "CronCreate",
     "ScheduleWakeup",
     "RemoteTrigger",
+    "EnterWorktree",
 )
 
 

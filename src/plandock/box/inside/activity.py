@@ -18,6 +18,8 @@ _ENDED = ("completed", "failed")
 # Task states in which a task is still at work.
 _AT_WORK = ("pending", "running", "paused")
 _MOST_TASKS = 1000
+# Results by which the CLI ends a turn that has used up what the order allows.
+_SPENT = ("error_max_turns", "error_max_budget_usd")
 
 
 class Activity:
@@ -31,6 +33,7 @@ class Activity:
         self._awaits_turn = False  # a task has ended, and its turn has not begun
         self._tasks: dict[str, str] = {}
         self._unheard: set[str] = set()  # tasks that have ended, and no notification came
+        self._spent = False
         self._left_over = False  # the last turn ended with work in the background
         self._moved_at = time.monotonic()
 
@@ -46,6 +49,7 @@ class Activity:
                 self._in_turn = False
                 if not answers_a_task(message):
                     self._owes_answer = False
+                self._spent |= spent(message) and not self._owes_answer
             elif kind == "system":
                 self._take_task(sub, message)
             if not self._in_turn and (self._tasks or self._awaits_turn or self._unheard):
@@ -95,6 +99,12 @@ class Activity:
             return self._in_turn or self._owes_answer or self._left_over
 
     @property
+    def spent(self) -> bool:
+        """Whether turns or budget are used up: the end of a task would begin them anew."""
+        with self._lock:
+            return self._spent
+
+    @property
     def tasks(self) -> list[str]:
         """What is at work in the background, by its description."""
         with self._lock:
@@ -111,6 +121,11 @@ def answers_a_task(result: dict[str, Any]) -> bool:
     """Whether a result ends a turn that a task's end began, and not the user's prompt."""
     origin = result.get("origin")
     return isinstance(origin, dict) and origin.get("kind") == "task-notification"
+
+
+def spent(result: dict[str, Any]) -> bool:
+    """Whether a result says that the turns or the budget of the order are used up."""
+    return result.get("subtype") in _SPENT
 
 
 def _key(message: dict[str, Any]) -> str:

@@ -458,7 +458,8 @@ class Steward:
     def see_out(self, cli: subprocess.Popen[bytes], at: activity.Activity) -> None:
         """Hang up when the CLI has nothing to do any more, and see to it that it ends then.
 
-        What works in the background is waited for as long as the order says.  A CLI that does not
+        What works in the background is waited for as long as the order says, and not where the
+        agent has used up its turns: another would follow, with as many again.  A CLI that does not
         end by itself would hold its output open, and so its reader, for ever.
         """
         patience_s = self.wish.get("background_s")
@@ -473,15 +474,17 @@ class Steward:
                 if min(quiet_s, time.monotonic() - hung_up_at) > END_S:
                     cli.kill()
                 continue
-            if tasks and (patience_s is None or quiet_s <= patience_s):
+            if tasks and not at.spent and (patience_s is None or quiet_s <= patience_s):
                 continue
-            if at.awaits_turn and quiet_s <= END_S:
+            if at.awaits_turn and not at.spent and quiet_s <= END_S:
                 continue
             if not self.cut:
                 if tasks:
                     say("background-left", tasks=tasks)
                 say("hung-up")
             self.hang_up()
+            if tasks and at.spent:
+                cli.terminate()  # 2.1.332 would still wait for the task, and begin that turn
             hung_up_at = time.monotonic()
 
     def complaints(self) -> None:

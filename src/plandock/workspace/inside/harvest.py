@@ -23,6 +23,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         Outcome,
         commit_leftovers,
         complaint,
+        linked_trees,
         says_full,
     )
 else:
@@ -52,6 +54,7 @@ else:
         Outcome,
         commit_leftovers,
         complaint,
+        linked_trees,
         says_full,
     )
 
@@ -184,6 +187,30 @@ def name_unfinished(git: Git, outcome: Outcome) -> dict[str, str]:
     return found
 
 
+def commit_in_linked_trees(git: Git, order: Order, outcome: Outcome) -> dict[str, str]:
+    """One commit with what was left in each linked work tree, by the name to give it.
+
+    They lie in the repository where Claude Code makes them for the agent and its subagents; most
+    are on a branch, which then goes on.
+    """
+    found: dict[str, str] = {}
+    for place in linked_trees(git):
+        try:
+            pointer = (place / ".git").read_text("utf-8", "surrogateescape")
+            tree = Git(pointer.removeprefix("gitdir: ").rstrip("\n"), str(place))
+            remove_locks(Path(tree.env["GIT_DIR"]))
+            tree.silence()
+            inside = replace(order, workspace=str(place))
+            if made := commit_leftovers(tree, inside, outcome, tree.commit("HEAD")):
+                found[f"worktree-{len(found) + 1}"] = made
+            git.met_full_disk |= tree.met_full_disk
+        except (Failed, OSError) as error:
+            outcome.note(
+                f"a linked work tree was left behind, as git failed: {error}", [str(place)]
+            )
+    return found
+
+
 def branches(git: Git) -> dict[str, str]:
     """Local branches and what they stand on."""
     done = git.run("for-each-ref", "--format=%(refname:lstrip=2) %(objectname)", "refs/heads")
@@ -295,6 +322,7 @@ def harvest(order: Order, out: IO[bytes]) -> None:
         before = rescued
     head = before
     try:
+        unfinished |= commit_in_linked_trees(git, order, outcome)
         head = commit_leftovers(git, order, outcome, before)
     except (Failed, OSError) as error:
         git.met_full_disk |= isinstance(error, OSError) and error.errno in NO_ROOM

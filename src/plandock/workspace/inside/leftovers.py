@@ -37,6 +37,7 @@ OPTIONS = (
 BULK_FILES = 500
 BULK_FOLDERS = {"node_modules", "__pycache__", "bower_components"}
 MOST_LEFTOVERS = 50_000
+MOST_TREES = 50
 MOST_FOLDERS = 200  # in each other; the host refuses more than 256
 
 
@@ -199,6 +200,14 @@ def look(git: Git) -> Dirty:
     return found
 
 
+def linked_trees(git: Git) -> list[Path]:
+    """The linked work trees that lie below this one and are there, at most so many."""
+    listed = os.fsdecode(git.run("worktree", "list", "--porcelain", "-z").stdout).split("\0")
+    places = [Path(x.removeprefix("worktree ")) for x in listed if x.startswith("worktree /")]
+    below = [p for p in places if Path(git.cwd) in p.parents and (p / ".git").is_file()]
+    return sorted(below)[:MOST_TREES]
+
+
 def leave_out(order: Order, paths: list[str], outcome: Outcome) -> list[str]:
     """The untracked paths that belong on a branch: neither bulk nor what the host would refuse."""
     top = order.workspace
@@ -312,8 +321,10 @@ def commit_leftovers(git: Git, order: Order, outcome: Outcome, head: str) -> str
         outcome.note("the workspace's index was damaged and was made anew")
         found = look(git)
     outcome.tree_dirty_files = len(found.tracked) + len(found.untracked) + len(found.unmerged)
-    if found.nested:
-        outcome.note("repositories inside the repository were left behind", found.nested)
+    linked = {str(x) for x in linked_trees(git)}
+    nested = [x for x in found.nested if os.path.join(git.cwd, x[:-1]) not in linked]
+    if nested:
+        outcome.note("repositories inside the repository were left behind", nested)
     if found.unmerged:
         outcome.note("files with unresolved conflicts came as they stood", found.unmerged)
     changed = [x for x in found.tracked + found.unmerged if not left(order, x, outcome)]
