@@ -392,7 +392,7 @@ def test_every_process_keeps_to_the_limit(
 
     def converse(argv: list[str], env: dict[str, str]) -> tuple[int, str]:
         why, made.lost = ends[len(started)]
-        started.append(argv[4:])
+        started.append(argv[6:])
         made.cli = subprocess.Popen(["true"])
         made.activity = SimpleNamespace(has_work=why == "restart")
         return made.cli.wait(), why

@@ -129,7 +129,7 @@ def test_the_agent_begins_anew_from_the_plan(
     code, why = made.carry_out()
     assert (code, why, made.seen_result) == (0, "", True)
     said = [json.loads(line) for line in heard.read_text().splitlines()]
-    starts = [x[1:] for x in said if isinstance(x, list)]
+    starts = [x[3:] for x in said if isinstance(x, list)]  # behind --setting-sources user
     assert starts == [*[["--resume", "b"]] * earlier, ["--resume", "a"], ["--session-id", "b"]]
     spoken = [x["message"]["content"] for x in said if isinstance(x, dict)]
     assert spoken == ["Implement the plan.", "mind the tests"]
