@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from plandock.standin import LOCAL_EXECUTION_FILE, bash, commit, write_file
+from plandock.standin import LOCAL_EXECUTION_FILE, Failure, bash, commit, write_file
 from tests.support import claude_screen
 from tests.support.laptop import ACCESS, Laptop
 from tests.support.pairs import PAIRS
@@ -164,6 +164,8 @@ def test_a_plan_accepted_in_a_terminal_waits_where_another_signs_in(
 ) -> None:
     """With both versions; the other pays nothing, here or in the box."""
     laptop = make_laptop(claude_cli, engine)
+    # So that the agent is at work still when the other has signed in.
+    laptop.standin.inject(Failure("silence", scene="execute", silent_s=1200.0))
 
     def is_known() -> bool:
         return any("shown" in run.account for run in laptop.recorded())

@@ -177,18 +177,14 @@ def test_control_without_plandock_a_task_that_ends_runs_its_tool_on_the_host(
     claude_screen.wait_until(tmux, lambda: written(laptop))
 
 
-def test_what_was_queued_while_planning_goes_to_the_box_and_runs_nothing_here(
-    make_laptop: Callable[..., Laptop], standin: StandIn, claude_cli: Path, tmux: Tmux
-) -> None:
-    """Words and a command, typed before the dialog came up, submitted after the acceptance: the
-    run gets them."""
-    laptop = make_laptop(claude_cli)
+def plan_and_queue(laptop: Laptop, tmux: Tmux, *prompts: str, **settings: Any) -> None:
+    """Plan, and queue these prompts before the plan is shown."""
+    standin, gate = laptop.standin, laptop.home / "gate"
     (laptop.config / "commands").mkdir()
     (laptop.config / "commands" / "hello.md").write_text("do what the command says\n")
-    play(standin, planning_scene(PLAN, match="^Plan it please"))
-    gate = laptop.home / "gate"
     wait = {"type": "command", "command": f"while [ ! -e {gate} ]; do sleep 0.1; done"}
-    settle(laptop, hooks={"PreToolUse": [{"matcher": "ExitPlanMode", "hooks": [wait]}]})
+    hooks = {"PreToolUse": [{"matcher": "ExitPlanMode", "hooks": [wait]}]}
+    settle(laptop, hooks=hooks, **settings)
     laptop.plandock("init", "--scope", "user")
     tmux.start([laptop.cli, "--permission-mode", "plan"], cwd=laptop.repo.root, env=laptop.env)
     tmux.wait_for(r"plan mode|for shortcuts", claude_screen.PATIENCE_S)
@@ -196,12 +192,22 @@ def test_what_was_queued_while_planning_goes_to_the_box_and_runs_nothing_here(
     claude_screen.wait_until(
         tmux, lambda: any("ExitPlanMode" in r.tools for r in standin.model_requests)
     )
-    claude_screen.ask(tmux, QUEUED)
-    claude_screen.wait_until(tmux, lambda: lines_of(laptop, '"enqueue"', QUEUED))
-    claude_screen.ask(tmux, COMMAND)
-    claude_screen.wait_until(tmux, lambda: lines_of(laptop, '"enqueue"', f'"{COMMAND}"'))
+    for prompt in prompts:
+        claude_screen.ask(tmux, prompt)
+        queued = functools.partial(lines_of, laptop, '"enqueue"', f'"{prompt}"')
+        claude_screen.wait_until(tmux, queued)
     gate.touch()
     claude_screen.wait_for_plan(tmux)
+
+
+def test_what_was_queued_while_planning_goes_to_the_box_and_runs_nothing_here(
+    make_laptop: Callable[..., Laptop], standin: StandIn, claude_cli: Path, tmux: Tmux
+) -> None:
+    """Words and a command, typed before the dialog came up, submitted after the acceptance: the
+    run gets them."""
+    laptop = make_laptop(claude_cli)
+    play(standin, planning_scene(PLAN, match="^Plan it please"))
+    plan_and_queue(laptop, tmux, QUEUED, COMMAND)
     claude_screen.choose(tmux, AUTOMATIC)
     tmux.wait_for(HANDED_OFF, claude_screen.PATIENCE_S)
     laptop.plandock("wait", "last", "--timeout", "1200")
@@ -218,6 +224,27 @@ def test_what_was_queued_while_planning_goes_to_the_box_and_runs_nothing_here(
     claude_screen.ask(tmux, "please look here")
     claude_screen.wait_until(tmux, lambda: written(laptop))
     assert written(laptop) == {BY_PERSON}
+
+
+def test_what_was_queued_runs_nothing_here_where_the_context_is_cleared(
+    make_laptop: Callable[..., Laptop], standin: StandIn, claude_cli: Path, tmux: Tmux
+) -> None:
+    """Its turn begins before that of the plan, and under the old conversation's name still."""
+    laptop = make_laptop(claude_cli)
+    local = writes(LOCAL_EXECUTION_FILE, r"^Implement the following plan(?s:(?!sealed).)*$")
+    play(standin, local, planning_scene(PLAN, match="^Plan it please"))
+    # The newest may put the plan into this turn, which then has to go on.
+    again = Turn("", (write_file(BY_QUEUE, "x\n"),))
+    stubborn = Scene("stubborn", (again, again, again, Turn("Done.")), f"^{QUEUED}")
+    standin.script = Script(scenes=(stubborn, *standin.script.scenes))
+    plan_and_queue(laptop, tmux, QUEUED, showClearContextOnPlanAccept=True)
+    claude_screen.choose(tmux, "clear context")
+    claude_screen.wait_until(tmux, laptop.recorded)
+    (run,) = laptop.recorded()
+    laptop.plandock("stop", run.id, "--now")
+    assert (run.trigger, run.user_messages) == ("cleared", [QUEUED])
+    assert bodies(standin, stubborn.name)
+    assert written(laptop) == set()
 
 
 def test_a_copy_of_the_conversation_is_latched_until_a_person_writes_in_it(

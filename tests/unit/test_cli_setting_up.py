@@ -262,7 +262,7 @@ def test_doctor_sees_an_older_launcher(plandock, home):
     plandock("init", "--no-image")
     assert findings(plandock("doctor", "--json"))["launcher"][0]["ok"] is True
     file = launcher_of(home)
-    file.write_text(file.read_text().replace("# form 3", "# form 2"))
+    file.write_text(file.read_text().replace("# form 4", "# form 3"))
     row = findings(plandock("doctor", "--json"))["launcher"][0]
     assert row["ok"] is False
     assert (row["remedy"], "older" in row["detail"]) == ("plandock init", True)

@@ -16,10 +16,12 @@ versions = pytest.mark.parametrize("version", hooks.VERSIONS)
 
 
 def clear(world, version):
-    """Up to the new session: proposal, SessionEnd(clear), SessionStart(clear)."""
+    """Up to the new session: proposal, SessionEnd(clear), SessionStart(clear); its latch."""
     for name in (PROPOSED, "PermissionRequest-ExitPlanMode", "SessionEnd-clear"):
         assert world.call(world.payload(version, "clear", name)).silent
-    assert world.call(world.payload(version, "clear", "SessionStart-clear")).silent
+    start = world.payload(version, "clear", "SessionStart-clear")
+    assert world.call(start).silent
+    return world.state / "latch" / start["session_id"]
 
 
 @versions
@@ -92,8 +94,7 @@ def test_feedback_with_the_approval_goes_along(world, version):
 @versions
 def test_an_edited_plan_is_the_one_that_is_carried_out(world, version):
     """Its file tells where the conversation's own is not there yet."""
-    clear(world, version)
-    (latch,) = (world.state / "latch").iterdir()
+    latch = clear(world, version)
     plan_file = Path(json.loads(latch.read_text())["plan_file"])
     plan_file.parent.mkdir(parents=True, exist_ok=True)
     plan_file.write_text("# Edited in the editor\n")
@@ -148,8 +149,7 @@ def test_the_users_own_clear_after_escape_hands_nothing_off(world, version):
 def test_what_was_queued_before_the_clearing_does_not_unlatch(world, version, text, told):
     """It opens the new conversation, before the plan is in it: its first call hands off, and what
     the user had queued goes along."""
-    clear(world, version)
-    (latch,) = (world.state / "latch").iterdir()
+    latch = clear(world, version)
     planning = Path(json.loads(latch.read_text())["transcript"])
     planning.parent.mkdir(parents=True, exist_ok=True)
     entry = {"type": "queue-operation", "operation": "enqueue", "content": text}
@@ -177,6 +177,62 @@ def test_what_is_queued_while_a_plan_is_shown_does_not_make_it_forgotten(world):
         world.call(world.payload(NEW, "clear", name))
     assert world.call(world.payload(NEW, "clear", "PreToolUse-Write-auto")).code == 2
     assert len(world.runs()) == 1
+
+
+@versions
+def test_nothing_runs_any_more_in_the_conversation_that_was_cleared(world, version):
+    """What was queued calls its first tool under the old name (measured, both versions)."""
+    proposed = world.payload(version, "clear", PROPOSED)
+    for name in (PROPOSED, "SessionEnd-clear"):
+        assert world.call(world.payload(version, "clear", name)).silent
+    call = world.payload(version, "clear", "PreToolUse-Write-auto")
+    start = world.payload(version, "clear", "SessionStart-clear")
+    here = {k: proposed[k] for k in ("session_id", "transcript_path", "permission_mode")}
+    queued = call | here | {"prompt_id": "of the queued prompt"}
+    assert "cleared this conversation" in world.call(queued).err
+    world.call(start)
+    assert world.call(queued).code == 2
+    assert world.runs() == []
+    assert world.call(call).code == 2
+    assert len(world.runs()) == 1
+    assert not (world.state / "latch" / proposed["session_id"]).exists()
+
+
+@versions
+@pytest.mark.parametrize("text", ["also add a changelog", "/hello", "<task-notification>x"])
+def test_a_queued_prompt_in_plan_mode_is_no_going_on_by_hand(world, version, text):
+    """Its call may come under the new name already, still in plan mode (measured, 2.1.197)."""
+    planning = Path(json.loads(clear(world, version).read_text())["transcript"])
+    planning.parent.mkdir(parents=True, exist_ok=True)
+    entry = {"type": "queue-operation", "operation": "enqueue", "content": text}
+    planning.write_text(json.dumps(entry | {"timestamp": "2026-01-01T00:00:00.500Z"}) + "\n")
+    call = world.payload(version, "clear", "PreToolUse-Write-auto")
+    assert world.call(call | {"permission_mode": "plan", "prompt_id": "of the queued"}).code == 2
+    assert world.runs() == []
+    assert world.call(call).code == 2
+    assert len(world.runs()) == 1
+
+
+@versions
+def test_a_person_who_goes_back_to_plan_mode_plans(world, version):
+    """They have said otherwise."""
+    clear(world, version)
+    call = world.payload(version, "clear", "PreToolUse-Write-auto", permission_mode="plan")
+    assert world.call(world.speak(call)).silent
+    assert world.runs() == []
+    assert world.marks() == set()
+
+
+@versions
+def test_a_person_goes_back_to_the_conversation_that_was_cleared(world, version):
+    """They had left its plan with Esc, and their own `/clear` accepted nothing."""
+    proposed = world.payload(version, "clear", PROPOSED)
+    for name in (PROPOSED, "SessionEnd-clear", "SessionStart-clear"):
+        world.call(world.payload(version, "clear", name))
+    call = world.payload(version, "clear", "PreToolUse-Write-auto")
+    here = {k: proposed[k] for k in ("session_id", "transcript_path", "permission_mode")}
+    assert world.call(world.speak(call | here)).silent
+    assert world.runs() == []
 
 
 def test_another_terminals_clearing_is_not_taken_for_this_ones(world):
@@ -212,8 +268,7 @@ def test_an_old_clearing_does_not_count(world):
 
 def test_a_cleared_hand_off_that_was_killed_is_made_by_the_next_call(world):
     """The mark keeps the plan until the run is recorded."""
-    clear(world, NEW)
-    (path,) = (world.state / "latch").iterdir()
+    path = clear(world, NEW)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"kind": "handing-off"}))
     assert world.call(world.payload(NEW, "clear", "PreToolUse-Write-auto")).code == 2
     assert len(world.runs()) == 1

@@ -353,11 +353,14 @@ def test_a_prompt_is_known_by_its_entry_in_the_queue(tmp_path):
 
 def test_what_was_queued_is_carried_over_a_clearing(tmp_path):
     """What waits, and what was taken out for a turn that is not in this conversation."""
+    never = float("inf")
     path = conversation(tmp_path / "c.jsonl", *queue("+a", "+b", "-"))
-    assert transcript.carried_over(path) == ["a", "b"]
+    assert [q.text for q in transcript.carried_over(path, never)] == ["a", "b"]
     for told in (spoken("/hello", promptSource="queued"), spoken(COMMAND, promptSource=None)):
         path = conversation(tmp_path / "d.jsonl", *queue("+/hello", "-"), told)
-        assert transcript.carried_over(path) == []
+        assert transcript.carried_over(path, never) == []
+        # Its turn began in the conversation that was cleared, after the plan was proposed there.
+        assert [q.text for q in transcript.carried_over(path, 0.0)] == ["/hello"]
 
 
 # --- the plan of a cleared conversation -----------------------------------------------------------

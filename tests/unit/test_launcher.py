@@ -175,6 +175,18 @@ def test_the_other_words_reach_python(
     assert called(state) == (word, text)
 
 
+@pytest.mark.parametrize("session", [MINE, OTHER], ids=["its plan", "another's plan"])
+def test_a_clearing_latches_before_python_starts(
+    shell: list[str], state: Path, tmp_path: Path, session: str
+) -> None:
+    """What was queued calls its first tool at once; Python may be too late."""
+    mark(state, "proposed", session)
+    stand_in(state, tmp_path, "sys.exit(1)")
+    run(shell, state, "cleared-end", payload())
+    kind = {"by": "launcher", "kind": "cleared-away"}
+    assert latch(state) == (kind if session == MINE else None)
+
+
 def test_temporary_files_are_no_marks(shell: list[str], state: Path) -> None:
     """A mark that is just being written (a name with a dot in front) starts nothing."""
     mark(state, "latch", "." + MINE)

@@ -39,6 +39,13 @@ def refusal(latch: Mapping[str, object]) -> str:
             f"plandock could not hand this plan off: {latch.get('why')}. Next step for the user: "
             f"{latch.get('hint')}. No tool may run here. Tell the user this and stop."
         )
+    if latch.get("kind") in ("cleared", "cleared-away"):
+        return (
+            "The user cleared this conversation while a plan of it was before them, so this call "
+            "did not run. Where that plan follows, they accepted it: go on with it. Your next tool "
+            "call hands it off to a sealed container, with what they had queued. Where no plan "
+            "follows, say so in one sentence and stop."
+        )
     return (
         "This plan is being handed off to a sealed container. No tool may run here. Say so and "
         "stop. (Should plandock have been ended on the way, the user's next message says so.)"

@@ -53,6 +53,9 @@ class Decision:
 
 NOTHING = Decision(Act.NOTHING)
 
+# The kind of latch on a conversation that was cleared while a plan was before its user.
+CLEARED_AWAY = "cleared-away"
+
 # The modes in which the person goes on by hand, and those that `on_accept` can name.
 BY_HAND = ("default", "plan")
 _NAMED = ("acceptEdits", "auto", "bypassPermissions")
@@ -110,6 +113,8 @@ def _before_tool(event: Event, recorded: Recorded, on_accept: frozenset[str]) ->
         # since a plan is recorded once.
         return Decision(Act.HAND_OFF, "cleared")
     proposed = event.tool == "ExitPlanMode" and event.mode == "plan"
+    if latch is not None and latch.get("kind") == CLEARED_AWAY and not on_accept:
+        return Decision(Act.UNLATCH, unlatches=True)
     if latch is not None and latch.get("kind") != "cleared":
         if recorded.began is not Began.PERSON:
             return Decision(Act.REFUSE)
@@ -119,6 +124,11 @@ def _before_tool(event: Event, recorded: Recorded, on_accept: frozenset[str]) ->
         # acceptance.  In another mode the person chose to approve by hand.
         if counts(event.mode, on_accept):
             return Decision(Act.HAND_OFF, "cleared")
+        if on_accept and recorded.began is Began.BEFORE:
+            # The plan's own turn may still be to come; where it is there, it was accepted.
+            if recorded.starts_from_plan:
+                return Decision(Act.HAND_OFF, "cleared")
+            return Decision(Act.REFUSE)
         return Decision(Act.UNLATCH, unlatches=True)
     if proposed:
         return Decision(Act.REMEMBER_PROPOSAL)

@@ -22,13 +22,14 @@ if not __package__:  # run as a script without site: plandock lies two folders u
 
 from plandock import paths
 from plandock.hook import answers, caller, missed, payload, provisional, transcript
-from plandock.hook.decide import BY_HAND, Act, Decision, Recorded, decide
+from plandock.hook.decide import BY_HAND, CLEARED_AWAY, Act, Decision, Recorded, decide
 from plandock.hook.payload import Event
 from plandock.runs import marks
 
 _WAYS = ("acceptEdits", "auto", "bypassPermissions")
 # A latch of these kinds may become a hand-off by the next call.
 _UNDECIDED = ("cleared", "handing-off")
+_CLEARINGS = ("cleared", CLEARED_AWAY)
 # A SessionStart belongs to a clearing at most this long before it (seconds).
 _CLEARING_S = 120.0
 _PERSON = transcript.Began.PERSON
@@ -126,12 +127,14 @@ def _act(event: Event, frozen: Mapping[str, str] | None = None) -> int:
     if event.name == "PostToolUse" or (recorded.latch or {}).get("kind") in _UNDECIDED:
         _take_back(event, frozen or {})
     # The user's wish matters only where an acceptance may be at hand; the settings are read then.
-    asked = event.name == "PostToolUse" or (recorded.latch or {}).get("kind") == "cleared"
+    asked = event.name == "PostToolUse" or (recorded.latch or {}).get("kind") in _CLEARINGS
     modes = _on_accept(event) if asked else frozenset(_WAYS)
     decision = decide(event, recorded, on_accept=modes)
     session = event.session_id
     if decision.unlatches:
         marks.take_away(paths.latch_dir(), session)
+    if decision.unlatches or decision.trigger == "cleared":
+        _forget_cleared_away(recorded.latch or {})
     if decision.trigger == "cleared" or (decision.unlatches and event.name == "PreToolUse"):
         missed.note_cleared(session, event.transcript)
     if decision.act is Act.HAND_OFF:
@@ -142,7 +145,7 @@ def _act(event: Event, frozen: Mapping[str, str] | None = None) -> int:
         return 2
     if decision.act is Act.REMEMBER_PROPOSAL:
         data: dict[str, Any] = {"session": session, "cwd": event.cwd, "plan": event.plan}
-        data |= {"at": str(time.time())}
+        data |= {"at": str(time.time()), "proposed_at": time.time()}
         data |= {"plan_file": event.plan_file, "transcript": event.transcript}
         data |= {"started": event.started, "pid": caller.pid(), "proposed_in": event.prompt_id}
         marks.put(paths.proposal_dir(), session, data)
@@ -155,6 +158,9 @@ def _act(event: Event, frozen: Mapping[str, str] | None = None) -> int:
         where = {"session": session, "cwd": event.cwd}
         before = provisional.plain(recorded.proposal or {})
         marks.put(paths.proposal_dir(), session, {**where, **before, **extra})
+        # What was queued before is submitted under the old name still, and calls its first tool
+        # before the new conversation is told of (measured, 2.1.197 and 2.1.332).
+        marks.put(paths.latch_dir(), session, {"kind": CLEARED_AWAY, "at": time.time()})
     elif decision.act is Act.WATCH_CLEARED:
         cleared = dict(recorded.cleared or {})
         marks.put(paths.latch_dir(), session, {**cleared, "kind": "cleared"})
@@ -207,6 +213,9 @@ def _recorded(event: Event) -> Recorded:
     began, starts_from_plan = transcript.Began.UNKNOWN, False
     if latch is not None and latch.get("kind") == "cleared":
         starts_from_plan = transcript.accepted_plan(event.transcript) is not None
+        queue = _carried_over(latch) if event.name == "PreToolUse" else []
+        if queue and event.mode == "plan":
+            began = _speaker_beside(event, latch, queue)
         if not starts_from_plan and event.name == "UserPromptSubmit":
             # What was queued is submitted before the plan (measured, 2.1.197 and 2.1.332); only
             # what is typed, with no plan before it, tells of a clearing by the user.
@@ -392,12 +401,35 @@ def _cleared_plan(event: Event, before: Mapping[str, object]) -> tuple[str, Sequ
 
     Where its own file does not tell, the plan's file does: it holds what was edited in the editor.
     """
-    over = transcript.carried_over(str(before.get("transcript") or ""))
+    over = transcript.bounded(q.text for q in _carried_over(before) if q.by_person)
     said = list(dict.fromkeys([*over, *_said(before)])) if over else _said(before)
     found = transcript.accepted_plan(event.transcript, patience_s=transcript.PATIENCE_S)
     if found is not None:
         return found.plan, [*found.messages, *(x for x in said if x not in found.messages)]
     return _read_plan(str(before.get("plan_file", ""))) or str(before.get("plan", "")), said
+
+
+def _speaker_beside(
+    event: Event, latch: Mapping[str, object], queue: Sequence[transcript.Queued]
+) -> transcript.Began:
+    """Who began a turn in plan mode after a clearing that a queue has outlived.
+
+    The turns of the queue come first, and are in plan mode still (measured, 2.1.197); a command's
+    record does not tell that it was queued.
+    """
+    at = latch.get("cleared_at")
+    if isinstance(at, float) and not any(q.text.startswith("/") for q in queue):
+        found = transcript.began(event.transcript, event.prompt_id, since=at)
+        if found is _PERSON:
+            return found
+    return transcript.Began.BEFORE
+
+
+def _carried_over(latch: Mapping[str, object]) -> list[transcript.Queued]:
+    """What was in the queue when the conversation before this one was cleared."""
+    at = latch.get("proposed_at")
+    since = at if isinstance(at, float) else float("inf")
+    return transcript.carried_over(str(latch.get("transcript") or ""), since)
 
 
 def _said(latch: Mapping[str, object]) -> list[str]:
@@ -443,6 +475,13 @@ def _read_plan(path: str) -> str:
 
 _TOO_LARGE = "the plan is longer than 1 MiB"
 _CUT_OFF = {"kind": "refused", "why": "plandock was ended in the middle of the hand-off"}
+
+
+def _forget_cleared_away(latch: Mapping[str, object]) -> None:
+    """Take the latch off the conversation that this one was cleared from: it has gone on."""
+    before = str(latch.get("session") or "")
+    if before and (marks.get(paths.latch_dir(), before) or {}).get("kind") == CLEARED_AWAY:
+        marks.take_away(paths.latch_dir(), before)
 
 
 def _latched_at(latch: Mapping[str, object]) -> float:

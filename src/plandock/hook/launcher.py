@@ -164,7 +164,7 @@ HOOKS: tuple[Hook, ...] = hooks()
 # The payload begins with the session's id (shared facts, section 1); where it does not, Python
 # looks.  `dd` reads once and no further than it says, unlike `head -c` on busybox and macOS, and
 # the dot keeps newlines at the end of the piece.  `set -C` leaves a mark that stands as it is.
-_FORM = "# form 3: latches before Python starts"
+_FORM = "# form 4: latches before Python starts, at a clearing as well"
 _CANNOT_MARK = "the mark of this plan does not stand, and plandock's program failed"
 _LAUNCHER = """\
 #!/bin/sh
@@ -183,7 +183,7 @@ fi
 size=16384
 case $word in
 guard) size=256 ;;
-proposed | accepted | cleared-start) ;;
+proposed | accepted | cleared-start | cleared-end) ;;
 *)
     [ -z "$works" ] || exec "$python" -I -S "$entry" "$word" {frozen}
     [ "$word" = prompt ] || exit 0
@@ -304,6 +304,11 @@ proposed)
     fi
     printf '%s\n' {cannot_write} >&2
     exit 2
+    ;;
+cleared-end)
+    [ -z "$id" ] || [ ! -e "$marks/proposed/$id" ] || put latch '"kind": "cleared-away"'
+    [ -z "$works" ] || call
+    exit
     ;;
 cleared-start)
     put latch '"kind": "cleared"'

@@ -43,7 +43,8 @@ def plain(mark: Mapping[str, Any]) -> dict[str, Any]:
 def settle(event: Event, act: Act) -> None:
     """Take away what the launcher left for this event, where nothing has replaced it."""
     accepted = event.name == "PostToolUse" and event.tool == "ExitPlanMode"
-    if accepted or (event.name == "SessionStart" and event.source == "clear"):
+    clears = event.name == "SessionEnd" and event.reason == "clear"
+    if accepted or clears or (event.name == "SessionStart" and event.source == "clear"):
         _take_away(paths.latch_dir(), event.session_id)
     proposes = event.name == "PreToolUse" and event.tool == "ExitPlanMode"
     if proposes and act is not Act.REMEMBER_PROPOSAL:

@@ -107,15 +107,19 @@ def person_wrote(transcript: str, *, since: float) -> bool:
 
 def waiting(transcript: str) -> list[str]:
     """What a person has queued and the CLI has not yet submitted, in order, bounded."""
-    left, _ = _replay_queue(transcript)
+    left, _, _ = _replay_queue(transcript)
     return bounded(q.text for q in left if q.by_person)
 
 
-def carried_over(transcript: str) -> list[str]:
-    """What a person had queued when the conversation was cleared, bounded: it goes on to the next
-    one, and the first of it may be taken out already."""
-    left, taken = _replay_queue(transcript)
-    return bounded(q.text for q in (taken, *left) if q is not None and q.by_person)
+def carried_over(transcript: str, since: float) -> list[Queued]:
+    """What was in the queue when the conversation was cleared: it goes on to the next one, and the
+    first of it may be taken out already.
+
+    ``since`` (Unix seconds) is when the plan was proposed: while it is before its user no turn can
+    begin, so what was taken out after that was taken out at the clearing.
+    """
+    left, taken, removed = _replay_queue(transcript)
+    return [*(q for q, at in removed if at >= since or q is taken), *left]
 
 
 def queued_as(transcript: str, prompt: str) -> Queued | None:
@@ -123,7 +127,7 @@ def queued_as(transcript: str, prompt: str) -> Queued | None:
 
     At that moment the record that it was taken out may not be written yet (measured, 2.1.197).
     """
-    left, taken = _replay_queue(transcript)
+    left, taken, _ = _replay_queue(transcript)
     same = [q for q in (taken, *left) if q is not None and q.text == prompt.strip()]
     return same[0] if same else None
 
@@ -200,8 +204,11 @@ def bounded(messages: Iterable[str]) -> list[str]:
     return [text[:_LONGEST_MESSAGE] for text in islice(messages, _MOST_MESSAGES)]
 
 
-def _replay_queue(transcript: str) -> tuple[list[Queued], Queued | None]:
-    """What waits in the queue, and what was taken out of it for a turn that has no record yet.
+def _replay_queue(
+    transcript: str,
+) -> tuple[list[Queued], Queued | None, list[tuple[Queued, float]]]:
+    """What waits in the queue, what was taken out of it for a turn that has no record yet, and all
+    that was taken out, with its time.
 
     A `dequeue` takes the oldest; a `remove` may name its text, and without one takes the oldest;
     `popAll` puts everything back into the line that the person edits.  A queue ends with its
@@ -209,6 +216,7 @@ def _replay_queue(transcript: str) -> tuple[list[Queued], Queued | None]:
     """
     left: list[Queued] = []
     taken: Queued | None = None
+    removed: list[tuple[Queued, float]] = []
     scheduled: set[str] = set()
     needles = (b'"queue-operation"', b'"promptId"', b'"prompt"')
     for record in _parsed(_lines(transcript, from_end=_TAIL), *needles):
@@ -230,7 +238,8 @@ def _replay_queue(transcript: str) -> tuple[list[Queued], Queued | None]:
         else:
             words = str(record.get("content") or "").strip()
             taken = left.pop(next((n for n, q in enumerate(left) if q.text == words), 0))
-    return left, taken
+            removed.append((taken, _time(record)))
+    return left, taken, removed
 
 
 def _prompts_of_calls(record: Mapping[str, Any]) -> set[str]:
