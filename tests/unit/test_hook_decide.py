@@ -182,6 +182,15 @@ def test_who_wants_no_hand_off_has_none(mode):
     assert act(cleared, on_accept=frozenset(), latch=CLEARED) is Act.UNLATCH
 
 
+@pytest.mark.parametrize(("plan_is_there", "expected"), [(True, Act.HAND_OFF), (False, Act.REFUSE)])
+def test_a_turn_from_before_the_clearing_goes_on_in_no_case(plan_is_there, expected):
+    """It hands off where the plan is in the new conversation already, and is refused elsewhere."""
+    call = event("PreToolUse", "Write", "plan")
+    recorded = {"latch": CLEARED, "began": Began.BEFORE, "starts_from_plan": plan_is_there}
+    assert act(call, **recorded) is expected
+    assert act(call, **recorded, on_accept=frozenset()) is Act.UNLATCH
+
+
 def test_the_trigger_says_which_way_it_came():
     """A hand-off knows whether the context was kept or cleared."""
     kept = decide(event("PostToolUse", "ExitPlanMode", "auto"), Recorded(), on_accept=ALL)
