@@ -47,8 +47,8 @@ NOT_RUNNING = re.compile(
     re.IGNORECASE,
 )
 HELD = re.compile(r"image is being used|image used by|is in use by|image is in use", re.IGNORECASE)
-_LISTING_PAUSES_S = (0.0, 0.1, 0.3, 1.0, 3.0, 5.0, 5.0, 5.0)
-"""Before a listing that broke off is asked for again: removals come in bursts (seconds)."""
+_REMOVAL_PAUSES_S = (0.0, 0.1, 0.3, 1.0, 3.0, 5.0, 5.0, 5.0)
+"""Before what broke off over a removal is tried again: removals come in bursts (seconds)."""
 
 
 class Caller:
@@ -201,7 +201,7 @@ class Caller:
         Podman's breaks off where another process removes one of the things just then (seen: 4.3,
         images); asked again it answers.  Raises :class:`NotThere` where it never does.
         """
-        for pause_s in _LISTING_PAUSES_S:
+        for pause_s in _REMOVAL_PAUSES_S:
             try:
                 return self._call(words).text.split()
             except NotThere:
@@ -221,7 +221,7 @@ class Caller:
         Podman looks through every image for steps that it need not repeat, and breaks off where
         another process removes one just then (seen: 4.3, ``layer not known``).
         """
-        for pause_s in _LISTING_PAUSES_S:
+        for pause_s in _REMOVAL_PAUSES_S:
             try:
                 return self._stream("build", words, context, progress, timeout_s=timeout_s)
             except EngineError as error:
